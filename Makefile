@@ -1,0 +1,68 @@
+# Everything the course can do, one target each. `make help` lists them.
+# Works with GNU make 3.81 (macOS) and later. Paths are relative, so the tree may lie anywhere.
+#
+#   PYTHON=python3.12 make book     choose the interpreter (otherwise the first of 3.11 to 3.13)
+#   ONEBIT_REQUIRE_KERNEL=1         fail where the C kernel cannot be built
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test quick lab serve execute lint clean FORCE
+
+# A second OpenMP thread that spins beside a busy core slows torch many times over.
+export OMP_WAIT_POLICY := PASSIVE
+
+PY := .venv/bin/python
+PORT ?= 8000
+
+book_sources := $(shell find _config.yml _toc.yml references.bib chapters src/onebit -type f \
+  ! -path '*/.*' ! -path '*/__pycache__/*' ! -name '*.so' ! -name '*.o' 2>/dev/null | sort)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: _build/html/.complete ## Set up .venv, build the kernel and the book, tell where to open it
+	@sh tools/bootstrap.sh announce
+
+test: .venv/installed ## Prove everything: unit tests, every notebook, the book, the pages in a browser
+	@$(PY) -m pytest
+
+quick: .venv/installed ## Run the tests that take less than a minute in all (no notebooks, no browser)
+	@$(PY) -m pytest -m "not slow and not browser" tests src
+
+lab: .venv/installed ## Open the chapters in JupyterLab
+	@$(PY) -m jupyterlab chapters
+
+serve: _build/html/.complete ## Serve the built book at http://localhost:8000 (PORT=…), search included
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+execute: .venv/installed ## Run the notebooks anew and store their outputs
+	@$(PY) tools/execute.py
+
+lint: .venv/installed ## Check style, types and the source of every number in the prose
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@$(PY) tools/lint_numbers.py
+
+clean: ## Remove what was built, the kernel included (for the environment: rm -r .venv)
+	@rm -rf _build build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -f src/onebit/_xnor_popcount* .venv/installed
+
+# What lies outside the tree and decides how to install: interpreter, compiler, headers, place.
+# Looked at on every run, rewritten only when something differs.
+.venv/toolchain: FORCE
+	@sh tools/bootstrap.sh toolchain
+
+.venv/installed: pyproject.toml constraints.txt tools/bootstrap.sh $(wildcard setup.py kernels/*) .venv/toolchain
+	@sh tools/bootstrap.sh install
+
+# The list of the book's files, rewritten when a file comes or goes.
+_build/sources: FORCE
+	@mkdir -p _build
+	@printf '%s\n' $(book_sources) | cmp -s - $@ || printf '%s\n' $(book_sources) > $@
+
+# --all, since a page left over from a build that failed would not be read again, and its warning
+# would be lost; it also copies changed styles and scripts.
+_build/html/.complete: $(book_sources) _build/sources .venv/installed
+	@$(PY) -m jupyter_book build -W -n --keep-going --all .
+	@touch $@
