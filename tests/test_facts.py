@@ -69,7 +69,7 @@ def test_every_source_is_in_the_bibliography():
     bibliography = ROOT / "references.bib"
     keys = set(re.findall(r"^@\w+\{([^,]+),", bibliography.read_text(), flags=re.M))
     quoted = {f.source for f in ledger().values()}
-    quoted |= {f.through for f in ledger().values() if re.fullmatch(r"[a-z]+\d{4}\w*", f.through)}
+    quoted |= {f.quoted_in for f in ledger().values() if f.quoted_in}
     assert quoted <= keys, f"not in references.bib: {sorted(quoted - keys)}"
 
 
@@ -82,6 +82,14 @@ def test_figures_that_several_texts_give_agree():
         assert fact(f"bnn_code.{name}_error").text == fact(f"bnn.table1.{name}.theano").text
     for name in ("kernel_naive", "kernel_cublas", "kernel_mlp"):
         assert fact(f"bnn_code.{name}").text == fact(f"bnn.{name}").text
+    for operation in ("int8", "fp16", "fp32"):
+        for kind in ("mul", "add"):
+            name = f"arithmetic.{kind}.{operation}"
+            assert fact(f"energy.{name}").text == fact(f"energy_b1.{name}").text
+    for name, row in (("alpha_closed", "bwn"), ("bacp", "xnor")):
+        assert fact(f"xnor.table3.top1.{name}").text == fact(f"xnor.table1.top1.{row}").text
+    assert fact("xnor_code.alexnet_bwn").text == fact("xnor.table1.top1.bwn").text
+    assert fact("bnn.qnn_alexnet").text == fact("qnn.alexnet").text
     assert fact("bnn.table1.svhn.none").text == fact("bc.table2.svhn.none").text
 
 
@@ -89,6 +97,21 @@ def test_figures_that_follow_from_others_do():
     connections, cycles = fact("bnn.kernel_theory_connections"), fact("bnn.kernel_theory_cycles")
     assert fact("bnn.kernel_theory").write(connections.value / cycles.value) == "5.3×"
     assert fact("bnn.kernels_possible").value == 2 ** (3 * 3)
+    xnor, n = fact("xnor.speedup_theory"), fact("xnor.speedup_channels").value * 9
+    assert xnor.write(64 * n / (n + 64)) == xnor.text
+    mul, add = (fact(f"energy7nm.arithmetic.{op}.fp16").value for op in ("mul", "add"))
+    saving = fact("b158.energy")
+    assert saving.write((mul + add) / fact("energy7nm.arithmetic.add.int8").value) == saving.text
+    assert fact("bitnetcpp.tl2_bits").write(5 / 3) == fact("bitnetcpp.tl2_bits").text
+    throughput = fact("b158.throughput_b158").value / fact("b158.throughput_llama").value
+    assert fact("b158.throughput").write(throughput) == fact("b158.throughput").text
+    for size in ("700m", "1b", "3b"):
+        for what in ("memory", "latency"):
+            llama, b158 = (
+                fact(f"b158.tables12.{what}.{model}_{size}").value for model in ("llama", "b158")
+            )
+            ratio = fact(f"b158.ratios.{what}.b158_{size}")
+            assert abs(llama / b158 - ratio.value) <= 0.011 * ratio.value
     assert fact("mnist.all").value == fact("mnist.train").value + fact("mnist.test").value
 
 
@@ -153,7 +176,7 @@ def test_html_and_text_say_the_same(name):
 
 def test_html_tells_a_screen_reader_what_heads_what():
     shown = some_comparison()
-    assert Words(shown._repr_html_()).scopes == ["col"] * 3 + ["row"] * 3
+    assert Words(shown._repr_html_()).scopes == ["col"] * 2 + ["row"] * 3
     assert "a &lt;b&gt; &amp; c" in shown._repr_html_()
     assert '<a href="https://arxiv.org/abs/1511.00363">Courbariaux' in shown._repr_html_()
 
@@ -169,6 +192,16 @@ def test_a_comparison_names_source_budget_and_both_figures():
         "Test error on MNIST.",
         "Reported: Courbariaux, Bengio and David 2015, Table 2.",
         "Measured: this cell, 3 epochs.",
+    )
+
+
+def test_a_second_hand_figure_says_in_whose_words_it_was_seen():
+    assert compare([("a", "twn.resnet18_top1", 61.0)], what="x", measured="y").caption[1] == (
+        "Reported: Li et al. 2016, as seen in Yang et al. 2019, Table 2."
+    )
+    assert table("b2b4t.int4").caption[1] == (
+        "Source: Ma et al. 2025, as seen in a translation and a digest of the report, "
+        "comparison with INT4."
     )
 
 

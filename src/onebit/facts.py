@@ -15,6 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+_FIELDS_OF_A_SOURCE = ("source", "cite", "url", "where", "seen", "through", "quoted_in")
 _NUMBER = re.compile(r"[-−]?\d+(?: \d{3})*(?:\.\d+)?(?:e-?\d+)?")
 
 
@@ -45,7 +46,9 @@ class Fact:
     seen
         ``"primary"``, ``"repository"`` or ``"second-hand"``.
     through
-        For a second-hand figure, the text that quotes it; a key of references.bib or words.
+        For a second-hand figure, the text that quotes it, in words.
+    quoted_in
+        The key of that text, if it is in references.bib.
     """
 
     key: str
@@ -59,6 +62,7 @@ class Fact:
     where: str
     seen: str
     through: str = ""
+    quoted_in: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -85,10 +89,11 @@ class Fact:
 class Table:
     """A small table that a notebook shows as accessible HTML and a terminal as aligned text.
 
-    Both hold the same words, cell by cell. The first column heads the rows.
+    Both hold the same words, cell by cell. The first column heads the rows and has no heading
+    of its own.
     """
 
-    headings: tuple[str, ...]
+    headings: tuple[str, ...]  # the first is empty
     rows: tuple[tuple[str, ...], ...]
     caption: tuple[str, ...]
     links: tuple[tuple[str, str], ...] = ()
@@ -106,7 +111,9 @@ class Table:
         return "\n".join([*aligned, "", *self.caption])
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in self.headings)
+        head = "<td></td>" + "".join(
+            f'<th scope="col">{html.escape(heading)}</th>' for heading in self.headings[1:]
+        )
         body = "\n".join(
             f'<tr><th scope="row">{html.escape(row[0])}</th>'
             + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
@@ -287,10 +294,7 @@ def ledger() -> Mapping[str, Fact]:
             value=float(number[0].replace(" ", "").replace("−", "-")),
             unit=unit,
             about=entry["about"],
-            **{
-                field: entry.get(field, section.get(field, ""))
-                for field in ("source", "cite", "url", "where", "seen", "through")
-            },
+            **{field: entry.get(field, section.get(field, "")) for field in _FIELDS_OF_A_SOURCE},
         )
 
     for name, section in _sections().items():
@@ -345,8 +349,12 @@ def _source_lines(shown: Sequence[Fact]) -> list[str]:
     """Name each source once, and say when we know it only through another text."""
     places: dict[str, None] = {}
     for f in shown:
-        through = f", as quoted by {f.through}" if f.seen == "second-hand" else ""
-        places[f"Source: {f.cite}, {f.where}{through}."] = None
+        if f.seen == "second-hand":
+            place = f"as seen in {f.through}"
+            place += "" if f.where in f.through else f", {f.where}"
+        else:
+            place = f.where
+        places[f"Source: {f.cite}, {place}."] = None
     return list(places)
 
 
