@@ -1,0 +1,142 @@
+"""Operands: NumPy arrays and CPU tensors, checked and seen as NumPy arrays that share memory."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+Array: TypeAlias = np.ndarray | torch.Tensor
+
+WORDS_AS: dict[type, str] = {np.ndarray: "uint64", torch.Tensor: "torch.int64"}
+
+
+def kind_of(name: str, x: Any) -> type:
+    """Return `np.ndarray` or `torch.Tensor`, whichever `x` is; refuse anything else."""
+    if isinstance(x, torch.Tensor):
+        if x.device.type != "cpu":
+            raise ValueError(
+                f"{name} is on device {str(x.device)!r}; the kernels run on the CPU: pass "
+                f"{name}.cpu()"
+            )
+        if x.layout is not torch.strided:
+            raise TypeError(f"{name} has layout {x.layout}; pass {name}.to_dense()")
+        return torch.Tensor
+    if isinstance(x, np.ndarray):
+        return np.ndarray
+    raise TypeError(
+        f"{name} must be a NumPy array or a CPU torch.Tensor, got {type(x).__name__}; convert it "
+        f"with np.asarray or torch.as_tensor"
+    )
+
+
+def as_words(name: str, x: Any, shape: Sequence[int | None] | None = None) -> np.ndarray:
+    """Return `x` as uint64 words, sharing memory: NumPy uint64 or torch int64."""
+    kind = kind_of(name, x)
+    allowed = (torch.int64, torch.uint64) if kind is torch.Tensor else (np.dtype(np.uint64),)
+    if x.dtype not in allowed:
+        raise TypeError(
+            f"{name} must hold packed words, dtype {WORDS_AS[kind]}, got {x.dtype}; make them with "
+            "onebit.pack_signs or onebit.pack_ternary"
+        )
+    words: np.ndarray = x.detach().numpy().view(np.uint64) if kind is torch.Tensor else x
+    if shape is not None:
+        check_shape(name, words.shape, shape)
+    return words
+
+
+def as_integers(
+    name: str, x: Any, dtype: type[np.generic], shape: Sequence[int | None]
+) -> np.ndarray:
+    """Return `x` as a NumPy array of `dtype`, sharing memory; refuse any other dtype."""
+    kind_of(name, x)
+    array: np.ndarray = numpy_view(x)
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} must have dtype {np.dtype(dtype).name}, got {x.dtype}; convert it explicitly, "
+            "so that no value is rounded or cut unseen"
+        )
+    check_shape(name, array.shape, shape)
+    return array
+
+
+def numpy_view(x: Array) -> np.ndarray:
+    """Return a tensor's memory as a NumPy array (bfloat16, which NumPy lacks, as int16)."""
+    if isinstance(x, np.ndarray):
+        return x
+    x = x.detach().resolve_neg().resolve_conj()
+    return x.view(torch.int16).numpy() if x.dtype is torch.bfloat16 else x.numpy()
+
+
+def as_kind(kind: type, array: np.ndarray) -> Any:
+    """Return a result as what the caller passed in: words become int64 in torch."""
+    if kind is np.ndarray:
+        return array
+    return torch.from_numpy(array.view(np.int64) if array.dtype == np.uint64 else array)
+
+
+def check_shape(name: str, given: Sequence[int], wanted: Sequence[int | None]) -> None:
+    """Raise ValueError unless the shapes agree; None agrees with any size."""
+    if len(given) != len(wanted) or any(
+        w is not None and g != w for g, w in zip(given, wanted, strict=True)
+    ):
+        sizes = ", ".join("any" if w is None else str(w) for w in wanted)
+        raise ValueError(
+            f"{name} has shape {tuple(given)}, wanted ({sizes}{',' * (len(wanted) == 1)})"
+        )
+
+
+def check_same_kind(first: str, kind: type, second: str, other: Any) -> None:
+    """Raise TypeError unless `other` is of `kind`."""
+    if kind_of(second, other) is not kind:
+        raise TypeError(
+            f"{first} is a {kind.__name__} but {second} a {type(other).__name__}; pass both as "
+            "NumPy arrays or both as tensors"
+        )
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> int:
+    """Return `value` as an int; refuse what is no whole number from `least` to `most`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if not least <= number <= most:
+        raise ValueError(f"{name} must lie between {least} and {most}, got {number}")
+    return number
+
+
+def prepare_out(
+    kind: type,
+    out: Any,
+    dtype: type[np.generic],
+    shape: tuple[int, int],
+    inputs: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return the array to write: a new one, or `out` once it is known to fit."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if kind_of("out", out) is not kind:
+        raise TypeError(
+            f"out is a {type(out).__name__} but the operands are of kind {kind.__name__}; "
+            "pass all of one kind"
+        )
+    if dtype is np.uint64:
+        array = as_words("out", out, shape)
+    else:
+        array = as_integers("out", out, dtype, shape)
+    if isinstance(out, torch.Tensor) and out.requires_grad:
+        raise ValueError("out requires a gradient, which integers cannot carry; pass out.detach()")
+    if not array.flags.writeable:
+        raise ValueError("out is read-only; pass a writable array")
+    row_contiguous = array.shape[1] <= 1 or array.strides[1] == array.itemsize
+    if not row_contiguous or array.strides[0] % array.itemsize or array.strides[0] < 0:
+        raise ValueError(
+            f"out has strides {array.strides} in bytes; its rows must be contiguous and in order"
+        )
+    if any(np.may_share_memory(array, x) for x in inputs):
+        raise ValueError("out shares memory with an operand, which would be overwritten; copy one")
+    return array
