@@ -108,7 +108,10 @@ def test_metadata_of_the_machine_is_left_out_and_tags_stay():
     )
     notebook = new_notebook(
         cells=[cell],
-        metadata={"language_info": {"name": "python", "version": "3.11.7"}, "kernelspec": {}},
+        metadata={
+            "language_info": {"name": "python", "version": "3.11.7"},
+            "kernelspec": {"name": "mine", "display_name": "M"},
+        },
     )
     text = tool.text(tool.normalised(notebook))
     assert "3.11.7" not in text and "trusted" not in text
