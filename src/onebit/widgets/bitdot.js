@@ -7,8 +7,8 @@ function toggle(name, i, sign, flip) {
   return h("button", {
     type: "button", class: `ob-bit ${sign > 0 ? "ob-on" : "ob-off"}`, tabindex: -1,
     "data-row": name, "data-i": i, "aria-pressed": String(sign > 0),
-    "aria-label": `${name}, element ${i + 1}: ${signed(sign)}, bit ${bit(sign)}`, onclick: flip,
-  }, h("b", {}, String(bit(sign))), h("small", {}, signed(sign)));
+    "aria-label": `${bit(sign)} ${signed(sign)}, ${name}, element ${i + 1}`, onclick: flip,
+  }, h("b", {}, String(bit(sign))), " ", h("small", {}, signed(sign)));
 }
 
 const shown = (text, on, extra = "") =>
@@ -32,21 +32,20 @@ function totals(k, bits, a, b) {
   const agree = a.filter((sign, i) => sign === b[i]).length;
   const dot = 2 * agree - k;
   const tail = bits - k;
-  const line = (mark, what, formula) =>
-    h("li", {}, mark ? h("b", { class: "ob-mark" }, mark) : null, `${what} `, h("code", {}, formula));
-  const lines = [line("", "sum of the products", `Σ a·b = ${minus(dot)}`)];
+  const line = (formula, what) => h("li", {}, h("code", {}, formula), " ", h("span", {}, what));
+  const lines = [line(`Σ a·b = ${minus(dot)}`, "sum of the products")];
   if (tail === 0) {
     lines.push(
-      line("", "ones in the XNOR row", `popcount = ${agree}`),
-      line("✓ ", "dot product", `2·${agree} − ${k} = ${minus(dot)}`),
+      line(`popcount = ${agree}`, "ones in the XNOR row"),
+      line(`2·${agree} − ${k} = ${minus(dot)}`, "✓ the same dot product"),
     );
   } else {
     const count = agree + tail;
     lines.push(
-      line("", `ones in the XNOR row, of which ${tail} are padding`, `popcount = ${count}`),
-      line("✗ wrong: ", "padding counted as agreement", `2·${count} − ${bits} = ${minus(2 * count - bits)}`),
-      line("✓ ", "tail masked away", `2·(${count} − ${tail}) − ${k} = ${minus(dot)}`),
-      line("✓ ", "differences counted (XOR of the padding is 0)", `${k} − 2·${k - agree} = ${minus(dot)}`),
+      line(`popcount = ${count}`, `ones in the XNOR row, ${tail} of them padding`),
+      line(`2·${count} − ${bits} = ${minus(2 * count - bits)}`, "✗ wrong: padding counted as agreement"),
+      line(`2·(${count} − ${tail}) − ${k} = ${minus(dot)}`, "✓ tail masked away"),
+      line(`${k} − 2·${k - agree} = ${minus(dot)}`, "✓ differences counted: padding has none"),
     );
   }
   return { dot, agree, list: h("ul", { class: "ob-totals" }, lines) };

@@ -1,7 +1,6 @@
 // Predict a number, lock it in, then see the computed one and the gap between the two.
 
 function numberLine(low, high, guess, answer, show) {
-  const [low, high] = [model.get("low"), model.get("high")];
   const x = (value) => `${(100 * (Math.min(Math.max(value, low), high) - low)) / (high - low)}%`;
   return h("div", { class: "ob-line", "aria-hidden": "true" },
     h("span", { class: "ob-guess", style: `left:${x(guess)}` }),

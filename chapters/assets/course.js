@@ -1,0 +1,40 @@
+// Names, roles and keyboard access that the stock theme leaves out.
+
+function nameControls() {
+  // A visible text beats an aria-label that says less.
+  for (const button of document.querySelectorAll(".search-button-field[aria-label]")) {
+    button.removeAttribute("aria-label");
+  }
+  // The icons' tooltips would be read as part of the button's name.
+  for (const icon of document.querySelectorAll(".theme-switch[title]")) icon.removeAttribute("title");
+}
+
+function markRegions() {
+  const sidebar = document.querySelector(".bd-sidebar-primary");
+  sidebar?.setAttribute("role", "complementary");
+  sidebar?.setAttribute("aria-label", "Book");
+  for (const entry of document.querySelectorAll("[role=doc-biblioentry]")) {
+    entry.setAttribute("role", "listitem");
+  }
+}
+
+// Whatever scrolls sideways can be reached and scrolled with the keyboard.
+function focusScrollers() {
+  const scrollers = ".pst-scrollable-table-container, mjx-container[display=true], .bd-article pre";
+  for (const box of document.querySelectorAll(scrollers)) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+}
+
+// The page is parsed and the deferred scripts, which turn icons into drawings, have not run yet.
+document.addEventListener("readystatechange", () => {
+  nameControls();
+  markRegions();
+}, { once: true });
+
+addEventListener("load", () => {
+  focusScrollers();
+  addEventListener("resize", focusScrollers);
+  window.MathJax?.startup?.promise?.then(focusScrollers);
+});
