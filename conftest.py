@@ -1,0 +1,7 @@
+"""How tests and notebooks run: threads that wait instead of spinning, and no progress bars."""
+
+import os
+
+# Set before torch starts its threads; the kernels that nbval starts inherit both.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TQDM_DISABLE", "1")
