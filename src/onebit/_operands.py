@@ -128,12 +128,13 @@ def prepare_out(
         array = as_words("out", out, shape)
     else:
         array = as_integers("out", out, dtype, shape)
-    if isinstance(out, torch.Tensor) and out.requires_grad:
-        raise ValueError("out requires a gradient, which integers cannot carry; pass out.detach()")
     if not array.flags.writeable:
         raise ValueError("out is read-only; pass a writable array")
     row_contiguous = array.shape[1] <= 1 or array.strides[1] == array.itemsize
-    if not row_contiguous or array.strides[0] % array.itemsize or array.strides[0] < 0:
+    rows_in_order = array.shape[0] <= 1 or array.strides[0] >= array.shape[1] * array.itemsize
+    if array.size and not (
+        row_contiguous and rows_in_order and array.strides[0] % array.itemsize == 0
+    ):
         raise ValueError(
             f"out has strides {array.strides} in bytes; its rows must be contiguous and in order"
         )

@@ -23,7 +23,14 @@ from onebit._operands import (
     kind_of,
     prepare_out,
 )
-from onebit.bits import BROKEN_CODES, ternary_words_for, unpack_ternary, words_for
+from onebit.bits import (
+    BROKEN_CODES,
+    pack_signs,
+    pack_ternary,
+    ternary_words_for,
+    unpack_ternary,
+    words_for,
+)
 
 __all__ = [
     "PackedMatrix",
@@ -86,7 +93,8 @@ class PackedMatrix(_LaneMatrix):
 
     def to_words(self) -> Any:
         """Return the words that `prepack` took, their tail bits 0; the kind that went in."""
-        halves = self.lanes.transpose(0, 2, 1).reshape(-1, self.lanes.shape[1])[: self.n]
+        blocks, k_words, _ = self.lanes.shape
+        halves = self.lanes.transpose(0, 2, 1).reshape(blocks * LANES, k_words)[: self.n]
         even = np.zeros((self.n, 2 * words_for(self.k)), np.uint64)
         even[:, : halves.shape[1]] = halves
         return as_kind(self._kind, even[:, ::2] | even[:, 1::2] << np.uint64(32))
@@ -102,8 +110,6 @@ class PackedTernaryMatrix(_LaneMatrix):
 
     def to_words(self) -> Any:
         """Return the words that `prepack_ternary` took, tail bits 0; the kind that went in."""
-        from onebit.bits import pack_ternary
-
         return as_kind(self._kind, pack_ternary(_ternary_from_lanes(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -173,7 +179,7 @@ def _lanes_by_numpy(words: np.ndarray, k: int, lanes: np.ndarray) -> None:
 def _half_words(words: np.ndarray, k: int) -> np.ndarray:
     """Return rows of 32-bit words, those past k dropped and the bits past k cleared."""
     halves = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=2)
-    halves = halves.reshape(len(words), -1)[:, : -(-k // 32)].astype(np.uint32)
+    halves = halves.reshape(len(words), 2 * words.shape[1])[:, : -(-k // 32)].astype(np.uint32)
     if k % 32:
         halves[:, -1] &= np.uint32((1 << k % 32) - 1)
     return halves
@@ -246,6 +252,8 @@ def xnor_gemm(
 
 def _xnor_by_numpy(a: np.ndarray, b: PackedMatrix, product: np.ndarray) -> None:
     """Count differing bits one row of `a` at a time: (blocks, words, 16) against (words, 1)."""
+    if product.size == 0:
+        return
     for row, words in zip(product, _half_words(a, b.k), strict=True):
         differing = np.bitwise_count(b.lanes ^ words[:, None]).sum(axis=1, dtype=np.int64)
         row[:] = (b.k - 2 * differing).reshape(-1)[: b.n]
@@ -317,9 +325,7 @@ def xnor_gemm_bits(
         products = np.empty((m, n), np.int32)
         _xnor_by_numpy(a, packed, products)
         signs = (products >= limits) ^ (flips if flips is not None else False)
-        padded = np.zeros((m, 8 * bits.shape[1]), np.uint8)
-        padded[:, : -(-n // 8)] = np.packbits(signs, axis=1, bitorder="little")
-        bits[:] = padded.view("<u8")
+        bits[:] = pack_signs(signs)
     else:
         _native.lib.onebit_xnor_gemm_bits(
             path, most_threads, _pointer("uint64_t *", a), _stride(a),
@@ -416,7 +422,7 @@ def _ternary_lanes_by_numpy(codes: np.ndarray, lanes: np.ndarray) -> None:
 
 def _ternary_from_lanes(w: PackedTernaryMatrix) -> np.ndarray:
     words = w.lanes.transpose(0, 2, 1)[..., None]
-    u = (words >> LANE_SHIFTS & 3).reshape(w.lanes.shape[0] * LANES, -1)
+    u = (words >> LANE_SHIFTS & 3).reshape(w.lanes.shape[0] * LANES, w.lanes.shape[1] * LANES)
     return u[: w.n, : w.k].astype(np.int8) - np.int8(1)
 
 
