@@ -1,0 +1,289 @@
+"""Packed layers: a trained layer's weights as bits, with the same outputs to the last digit."""
+
+import copy
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.bits import pack_signs, pack_ternary, unpack_signs, unpack_ternary
+from onebit.kernels import PackedMatrix, prepack, ternary_gemm, xnor_gemm
+from onebit.layers import BitLinear, QuantConv2d, QuantLinear, image_scale, rescale
+from onebit.quantizers import (
+    BinaryAbsMean,
+    BinarySign,
+    Int8AbsMax,
+    Quantizer,
+    ScaledBinary,
+    StochasticBinary,
+)
+
+__all__ = [
+    "PackedConv2d",
+    "PackedLinear",
+    "pack_signs",
+    "pack_ternary",
+    "unpack_signs",
+    "unpack_ternary",
+]
+
+Weights = Literal["quantized", "sign"]
+
+#: Input quantizers whose codes are ±1, so that the product is XNOR and popcount.
+BINARY_INPUTS = (BinarySign, ScaledBinary, BinaryAbsMean)
+
+
+def _check_layer(layer: Any, wanted: type, weights: str) -> None:
+    if not isinstance(layer, wanted):
+        given = layer.__name__ if isinstance(layer, type) else type(layer).__name__
+        raise TypeError(f"layer must be a {wanted.__name__}, got {given}; pack layer by layer")
+    if weights not in ("quantized", "sign"):
+        raise ValueError(f"weights must be 'quantized' or 'sign', got {weights!r}")
+    if layer.weight.device.type != "cpu":
+        raise ValueError(
+            f"layer is on {layer.weight.device}, but the kernels run on the CPU; use layer.cpu()"
+        )
+    if not bool(torch.isfinite(layer.weight).all()):
+        raise ValueError("layer.weight holds NaN or infinity, which have no bit")
+
+
+def _packable_quantizer(layer: QuantLinear | QuantConv2d, weights: Weights) -> Quantizer:
+    """Return the quantizer to pack with, refusing layers that compute with real weights."""
+    if layer.weight_quant is None:
+        raise ValueError("layer has weight_quant=None: its weights are real numbers, not bits")
+    if not isinstance(layer.weight_quant, StochasticBinary):
+        return layer.weight_quant
+    if weights == "sign":
+        return BinarySign()
+    raise ValueError(
+        "layer draws its weights at random and is tested with the real ones, which are not bits; "
+        "weights='sign' packs their signs, a different and usually worse network"
+    )
+
+
+class _Packed(nn.Module):
+    """What packed layers share: words, scale, bias, and the input's quantizer."""
+
+    weight_words: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: QuantLinear | QuantConv2d, weights: Weights) -> None:
+        super().__init__()
+        quantizer = _packable_quantizer(layer, weights)
+        with torch.no_grad():
+            codes, scale = quantizer.quantize(layer.weight)
+        if not bool(((codes.abs() == 1) | ((codes == 0) & (quantizer.bits == 2))).all()):
+            raise ValueError(
+                f"{type(quantizer).__name__} gives codes that {quantizer.bits:g} bit(s) cannot "
+                "hold; packing knows binary codes -1, 1 and ternary codes -1, 0, 1"
+            )
+        self.k = codes[0].numel()
+        self.out_features = codes.shape[0]
+        self.input_quant = copy.deepcopy(layer.input_quant)
+        # The int8 product reads ternary words, so BitNet b1's signs take two bits there.
+        self.ternary = quantizer.bits == 2 or isinstance(layer.input_quant, Int8AbsMax)
+        pack = pack_ternary if self.ternary else pack_signs
+        self.register_buffer("weight_words", pack(codes.flatten(1)))
+        self.register_buffer("weight_scale", scale.reshape(-1).clone())
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
+        self.groups = layer.groups if isinstance(layer, QuantConv2d) else 1
+        self._prepacked: list[PackedMatrix] = []
+        self.eval()
+
+    def codes(self) -> Tensor:
+        """Unpack the weights to rows (n, k) of float codes."""
+        unpack = unpack_ternary if self.ternary else unpack_signs
+        return unpack(self.weight_words, self.k).to(self.weight_scale.dtype)
+
+    def nbytes(self) -> int:
+        """Return the bytes of words, scale and bias."""
+        return sum(b.numel() * b.element_size() for b in self.buffers())
+
+    @property
+    def integer_inputs(self) -> bool:
+        """Whether the input's codes are integers that a kernel multiplies."""
+        return isinstance(self.input_quant, (*BINARY_INPUTS, Int8AbsMax))
+
+    def _quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.to(self.weight_scale.dtype)
+        return (x, x.new_ones(())) if self.input_quant is None else self.input_quant.quantize(x)
+
+    def _integer_product(self, rows: Tensor, group: int = 0) -> Tensor:
+        """Multiply rows (m, k) of codes by one group's weights, exactly, as floats (m, n)."""
+        if self.ternary:
+            words = self.weight_words.chunk(self.groups)[group]
+            product = ternary_gemm(rows.to(torch.int8), words)
+        else:
+            if not self._prepacked:
+                words = self.weight_words.chunk(self.groups)
+                self._prepacked = [prepack(w, self.k) for w in words]
+            product = xnor_gemm(pack_signs(rows), self._prepacked[group], self.k)
+        return product.to(self.weight_scale.dtype)
+
+
+class PackedLinear(_Packed):
+    """A linear layer whose weights are bits; make one with `PackedLinear.from_layer`.
+
+    With binary inputs the product is XNOR and popcount; with int8 inputs it is the ternary
+    kernel. Without an input quantizer (BinaryConnect, BWN) the bits are unpacked and the float
+    product is the layer's own: smaller, not faster.
+
+    Examples
+    --------
+    >>> from onebit.layers import BinaryLinear
+    >>> layer, x = BinaryLinear(70, 10), torch.randn(4, 70)
+    >>> packed = PackedLinear.from_layer(layer)
+    >>> torch.equal(packed(x), layer(x)), packed.weight_words.shape
+    (True, torch.Size([10, 2]))
+    """
+
+    def __init__(self, layer: QuantLinear, weights: Weights) -> None:
+        super().__init__(layer, weights)
+        has_norm = isinstance(layer, BitLinear)
+        self.norm = copy.deepcopy(layer.norm).requires_grad_(False) if has_norm else nn.Identity()
+        self.norm.eval()
+
+    @classmethod
+    def from_layer(cls, layer: QuantLinear, *, weights: Weights = "quantized") -> "PackedLinear":
+        """Pack a trained layer.
+
+        Parameters
+        ----------
+        layer : QuantLinear
+            On the CPU; its weights are read as they are now.
+        weights : {"quantized", "sign"}
+            "quantized" packs what the layer itself computes with in evaluation. A stochastic
+            BinaryConnect layer computes with real weights there, and is refused unless "sign"
+            asks for their signs.
+
+        Raises
+        ------
+        TypeError
+            If `layer` is not a `QuantLinear`.
+        ValueError
+            If its weights are not quantised, not finite, stochastic, or not on the CPU.
+
+        Examples
+        --------
+        >>> from onebit.layers import BitLinear
+        >>> layer, x = BitLinear(100, 10).eval(), torch.randn(4, 100)
+        >>> torch.equal(PackedLinear.from_layer(layer)(x), layer(x))
+        True
+        """
+        _check_layer(layer, QuantLinear, weights)
+        return cls(layer, weights)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output, of shape (..., out_features), without a gradient."""
+        if x.dim() == 0 or x.shape[-1] != self.k:
+            raise ValueError(f"PackedLinear wants x of shape (..., {self.k}), got {tuple(x.shape)}")
+        a, a_scale = self._quantize_input(self.norm(x))
+        if self.integer_inputs:
+            product = self._integer_product(a.reshape(-1, self.k))
+            product = product.reshape(*a.shape[:-1], self.out_features)
+        else:
+            product = F.linear(a, self.codes())
+        return rescale(product, self.weight_scale, a_scale, None, self.bias)
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return f"in_features={self.k}, out_features={self.out_features}"
+
+
+class PackedConv2d(_Packed):
+    """A convolution whose weights are bits; make one with `PackedConv2d.from_layer`.
+
+    Every window of the image becomes a row of bits, and the convolution one integer product per
+    group. Zero padding has no bit: it is packed as +1, and what that adds is taken off again.
+
+    Examples
+    --------
+    >>> from onebit.layers import XNORConv2d
+    >>> layer, x = XNORConv2d(3, 8, 3, padding=1, input_scale=True), torch.randn(2, 3, 9, 9)
+    >>> torch.equal(PackedConv2d.from_layer(layer)(x), layer(x))
+    True
+    """
+
+    def __init__(self, layer: QuantConv2d, weights: Weights) -> None:
+        super().__init__(layer, weights)
+        self.geometry = layer.geometry
+        self.in_channels = layer.in_channels
+        self.input_scale = layer.input_scale
+
+    @classmethod
+    def from_layer(cls, layer: QuantConv2d, *, weights: Weights = "quantized") -> "PackedConv2d":
+        """Pack a trained convolution.
+
+        Parameters
+        ----------
+        layer : QuantConv2d
+            On the CPU; its weights are read as they are now.
+        weights : {"quantized", "sign"}
+            As in `PackedLinear.from_layer`.
+
+        Raises
+        ------
+        TypeError
+            If `layer` is not a `QuantConv2d`.
+        ValueError
+            If its weights are not quantised, not finite, stochastic, or not on the CPU.
+        """
+        _check_layer(layer, QuantConv2d, weights)
+        return cls(layer, weights)
+
+    def _kernels(self) -> Tensor:
+        channels = self.in_channels // self.geometry.groups
+        return self.codes().reshape(-1, channels, *self.geometry.kernel_size)
+
+    def _border(self, a: Tensor) -> Tensor:
+        """Return what zero padding, packed as +1, has added to every output."""
+        frame = self.geometry.pad(torch.zeros_like(a[:1]), value=1.0)
+        return self.geometry._replace(padding=(0, 0)).convolve(frame, self._kernels())
+
+    def _windows(self, a: Tensor) -> Tensor:
+        """Return the padded windows as (N, groups, H_out · W_out, k)."""
+        stand_in = 1.0 if self._corrects_padding else None
+        columns = F.unfold(
+            self.geometry.pad(a, stand_in), self.geometry.kernel_size,
+            dilation=self.geometry.dilation, stride=self.geometry.stride,
+        )  # fmt: skip
+        return columns.unflatten(1, (self.geometry.groups, self.k)).transpose(2, 3)
+
+    @property
+    def _corrects_padding(self) -> bool:
+        return self.geometry.pad_value == 0 and any(self.geometry.padding) and not self.ternary
+
+    def _packed_product(self, a: Tensor) -> Tensor:
+        windows = self._windows(a)
+        n, groups, positions, k = windows.shape
+        rows = windows.transpose(0, 1).reshape(groups, n * positions, k)
+        products = [self._integer_product(rows[g], g) for g in range(groups)]
+        size = self.geometry.output_size(a.shape[-2:])
+        product = torch.cat(products, 1).reshape(n, positions, -1).transpose(1, 2)
+        product = product.reshape(n, self.out_features, *size)
+        return product - self._border(a) if self._corrects_padding else product
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output, of shape (N, out_channels, H_out, W_out)."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"PackedConv2d wants x of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}"
+            )
+        x = x.to(self.weight_scale.dtype)
+        a, a_scale = self._quantize_input(x)
+        K = self.geometry.window_scale(x) if self.input_scale else None
+        bias = None if self.bias is None else self.bias.reshape(-1, 1, 1)
+        product = (
+            self._packed_product(a)
+            if self.integer_inputs
+            else self.geometry.convolve(a, self._kernels())
+        )
+        return rescale(product, self.weight_scale.reshape(-1, 1, 1), image_scale(a_scale), K, bias)
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return f"in_channels={self.in_channels}, out_channels={self.out_features}"

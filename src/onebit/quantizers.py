@@ -1,0 +1,290 @@
+"""Quantizers: a tensor becomes small integer codes and the scale that gives them back their size.
+
+Every quantizer is a module with `quantize(x) -> (codes, scale)`; calling it returns their product,
+the fake-quantised tensor. The codes carry the straight-through gradient. The scale is a separate
+factor, applied after the matrix product, so that the product runs on integers alone.
+"""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from onebit.ste import binary_sign, ste_sign, stochastic_sign, straight_through
+
+Granularity = Literal["channel", "token", "tensor"]
+
+
+def _reduced_dims(x: Tensor, granularity: Granularity) -> tuple[int, ...]:
+    """Return the dimensions that share one scale: all, all but the first, or the last."""
+    dims = {
+        "tensor": tuple(range(x.dim())),
+        "channel": tuple(range(1, x.dim())),
+        "token": (-1,),
+    }
+    return dims[granularity]
+
+
+def _check_granularity(granularity: str, allowed: tuple[str, ...]) -> None:
+    if granularity not in allowed:
+        raise ValueError(f"granularity must be one of {allowed}, got {granularity!r}")
+
+
+class Quantizer(nn.Module):
+    """Base class: subclasses define `quantize`, and say what their codes need.
+
+    Attributes
+    ----------
+    bits : float
+        Bits that one code takes when stored.
+    max_code : int
+        Largest absolute code.
+    """
+
+    bits: ClassVar[float]
+    max_code: ClassVar[int]
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(codes, scale)`: codes of x's shape, and a scale that broadcasts to it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define quantize")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the fake-quantised tensor, codes · scale."""
+        codes, scale = self.quantize(x)
+        return codes * scale
+
+
+class BinarySign(Quantizer):
+    """Signs without a scale: codes ±1, gradient g · 1{|x| ≤ clip_value}.
+
+    Parameters
+    ----------
+    clip_value : float or None
+        Gradient cancellation bound; None is the identity estimator of BinaryConnect.
+    zero : {1, -1}
+        The sign given to zero.
+
+    References
+    ----------
+    BinaryConnect (arXiv:1511.00363), Eq. 1; BinaryNet (NIPS 2016), Eqs. 1 and 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes, scale = BinarySign().quantize(torch.tensor([-0.3, 0.0, 2.0]))
+    >>> codes.tolist(), scale.item()
+    ([-1.0, 1.0, 1.0], 1.0)
+    """
+
+    bits = 1.0
+    max_code = 1
+
+    def __init__(self, clip_value: float | None = 1.0, *, zero: int = 1) -> None:
+        super().__init__()
+        self.clip_value = clip_value
+        self.zero = zero
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the signs, and a scale of one."""
+        return ste_sign(x, self.clip_value, zero=self.zero), x.new_ones(())
+
+    def extra_repr(self) -> str:
+        """Show the clipping bound."""
+        return f"clip_value={self.clip_value}"
+
+
+class StochasticBinary(Quantizer):
+    """BinaryConnect's stochastic rule: random signs in training, the real weights in evaluation.
+
+    The paper tests networks trained this way with their real-valued weights, by analogy with
+    dropout. In evaluation mode `quantize` therefore returns x itself.
+
+    References
+    ----------
+    BinaryConnect (arXiv:1511.00363), Eqs. 2 and 3 and Section 2.6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = StochasticBinary()
+    >>> sorted(quantizer(torch.zeros(1000)).unique().tolist())
+    [-1.0, 1.0]
+    >>> quantizer.eval()(torch.tensor([0.25])).item()
+    0.25
+    """
+
+    bits = 1.0
+    max_code = 1
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return drawn signs (training) or x (evaluation), and a scale of one."""
+        return (stochastic_sign(x) if self.training else x), x.new_ones(())
+
+
+class ScaledBinary(Quantizer):
+    """XNOR-Net's α · sign(x) with α = mean |x|, the best scale in the least-squares sense.
+
+    The gradient of the codes is masked, α · g · 1{|x| ≤ clip_value}, and α carries its own, which
+    sums over all elements that share it.
+
+    Parameters
+    ----------
+    clip_value : float or None
+        Gradient cancellation bound.
+    granularity : {"channel", "token", "tensor"}
+        Which elements share one α: a weight's output channel (all dimensions but the first), a
+        row of activations (the last dimension), or the whole tensor.
+
+    References
+    ----------
+    XNOR-Net (arXiv:1603.05279), Eqs. 2 to 6, and Section 3.1 for the gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes, alpha = ScaledBinary().quantize(torch.tensor([[1.0, -3.0], [0.5, 0.5]]))
+    >>> codes.tolist(), alpha.tolist()
+    ([[1.0, -1.0], [1.0, 1.0]], [[2.0], [0.5]])
+    """
+
+    bits = 1.0
+    max_code = 1
+
+    def __init__(
+        self, clip_value: float | None = 1.0, *, granularity: Granularity = "channel"
+    ) -> None:
+        super().__init__()
+        _check_granularity(granularity, ("channel", "token", "tensor"))
+        self.clip_value = clip_value
+        self.granularity = granularity
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the signs and α, which keeps the reduced dimensions with size one."""
+        alpha = x.abs().mean(_reduced_dims(x, self.granularity), keepdim=True)
+        return ste_sign(x, self.clip_value), alpha
+
+    def extra_repr(self) -> str:
+        """Show the clipping bound and what shares an α."""
+        return f"clip_value={self.clip_value}, granularity={self.granularity!r}"
+
+
+class BinaryAbsMean(Quantizer):
+    """BitNet b1's weights: sign(w − mean w), scaled by β = mean |w| over the whole matrix.
+
+    The gradient reaching the weights is the fake-quantised weights' own (identity, no mask, both
+    mean and β detached).
+
+    References
+    ----------
+    BitNet (arXiv:2310.11453), Eqs. 1 to 3 and 12. Zero maps to −1, as Eq. 2 has it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes, beta = BinaryAbsMean().quantize(torch.tensor([1.0, 2.0, 6.0]))
+    >>> codes.tolist(), beta.item()
+    ([-1.0, -1.0, 1.0], 3.0)
+    """
+
+    bits = 1.0
+    max_code = 1
+    eps: ClassVar[float] = 1e-5
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the signs of the centred weights, and β as a zero-dimensional tensor."""
+        beta = x.detach().abs().mean().clamp(min=self.eps)
+        return straight_through(x / beta, binary_sign(x - x.mean(), zero=-1)), beta
+
+
+class TernaryAbsMean(Quantizer):
+    """BitNet b1.58's weights: round(w / γ) clipped to {−1, 0, 1}, γ = mean |w|.
+
+    The gradient reaching the weights is the fake-quantised weights' own (identity, no mask, γ
+    detached).
+
+    References
+    ----------
+    BitNet b1.58 (arXiv:2402.17764), Eqs. 1 to 3; "Training Tips, Code and FAQ", Figure 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes, gamma = TernaryAbsMean().quantize(torch.tensor([0.1, -1.0, 1.9]))
+    >>> codes.tolist(), round(gamma.item(), 6)
+    ([0.0, -1.0, 1.0], 1.0)
+    """
+
+    bits = 2.0
+    max_code = 1
+    eps: ClassVar[float] = 1e-5
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes in {−1, 0, 1}, and γ as a zero-dimensional tensor."""
+        gamma = x.detach().abs().mean().clamp(min=self.eps)
+        ratio = x / gamma
+        return straight_through(ratio, ratio.round().clamp(-1, 1)), gamma
+
+
+class Int8AbsMax(Quantizer):
+    """BitNet's activations: round(127 · x / max |x|), integers from −127 to 127.
+
+    Parameters
+    ----------
+    granularity : {"token", "tensor"}
+        Whether each row (last dimension) or the whole tensor has its own maximum.
+
+    References
+    ----------
+    BitNet b1.58, "Training Tips, Code and FAQ", Figure 3 (identity gradient, scale detached).
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes, scale = Int8AbsMax().quantize(torch.tensor([[0.5, -1.0], [12.7, 0.0]]))
+    >>> codes.tolist()
+    [[64.0, -127.0], [127.0, 0.0]]
+    """
+
+    bits = 8.0
+    max_code = 127
+    eps: ClassVar[float] = 1e-5
+
+    def __init__(self, granularity: Literal["token", "tensor"] = "token") -> None:
+        super().__init__()
+        _check_granularity(granularity, ("token", "tensor"))
+        self.granularity = granularity
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return integer codes, and the scale max |x| / 127."""
+        absmax = x.detach().abs().amax(_reduced_dims(x, self.granularity), keepdim=True)
+        scale = absmax.clamp(min=self.eps) / 127
+        ratio = x / scale
+        return straight_through(ratio, ratio.round().clamp(-127, 127)), scale
+
+    def extra_repr(self) -> str:
+        """Show what shares a maximum."""
+        return f"granularity={self.granularity!r}"
+
+
+class Int8AbsMaxB1(Int8AbsMax):
+    """BitNet b1's rule for activations: per tensor in training, per token in evaluation.
+
+    References
+    ----------
+    BitNet (arXiv:2310.11453), Section 2.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = Int8AbsMaxB1()
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> quantizer.quantize(x)[1].shape, quantizer.eval().quantize(x)[1].shape
+    (torch.Size([1, 1]), torch.Size([2, 1]))
+    """
+
+    def __init__(self) -> None:
+        super().__init__("token")
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return integer codes and their scale, by the rule of the current mode."""
+        self.granularity = "tensor" if self.training else "token"
+        return super().quantize(x)
