@@ -122,9 +122,17 @@ install() {
         export CC="$compiler"
     fi
     rm -f .venv/installed
-    "$PY" -m pip install -c constraints.txt setuptools wheel cffi
-    "$PY" -m pip install -c constraints.txt --no-build-isolation -e '.[course,test]'
-    kernel=$(env -u ONEBIT_KERNEL "$PY" -c 'import onebit; print(onebit.kernel_name())')
+    requirements=$(cat pyproject.toml constraints.txt | cksum)
+    if [ "$requirements" = "$(cat .venv/requirements 2>/dev/null)" ]; then
+        # Only the kernel, the toolchain or the place of the tree is new.
+        "$PY" -m pip install -c constraints.txt --no-build-isolation --no-deps -e .
+    else
+        rm -f .venv/requirements
+        "$PY" -m pip install -c constraints.txt setuptools wheel cffi
+        "$PY" -m pip install -c constraints.txt --no-build-isolation -e '.[course,test]'
+        printf '%s\n' "$requirements" >.venv/requirements
+    fi
+    kernel=$(env -u ONEBIT_KERNEL -u ONEBIT_REQUIRE_KERNEL "$PY" -c 'import onebit; print(onebit.kernel_name())')
     if [ "$kernel" = numpy ] && [ "${ONEBIT_REQUIRE_KERNEL:-}" = 1 ]; then
         fail 'ONEBIT_REQUIRE_KERNEL=1, but the C kernel was not built: see the messages above.'
     fi
@@ -141,7 +149,7 @@ announce() {
         echo "Kernel:  $kernel"
     fi
     echo "Book:    $("$PY" -c 'import pathlib; print(pathlib.Path("_build/html/index.html").resolve().as_uri())')"
-    echo 'Search works over HTTP only: `make serve`'
+    echo "Search:  works over HTTP only, with \`make serve\`"
 }
 
 case "${1:-}" in
