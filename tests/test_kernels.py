@@ -549,7 +549,7 @@ BAD_CALLS = {
     "out transposed": (
         lambda: xnor_gemm(A, B, 100, out=np.zeros((3, 2), np.int32).T),
         ValueError,
-        r"out has strides \(4, 8\) in bytes; its rows must be contiguous",
+        r"out has strides \(4, 8\) in bytes at address \d+; its rows",
     ),
     "out in reverse": (
         lambda: xnor_gemm(A, B, 100, out=np.zeros((2, 3), np.int32)[::-1]),

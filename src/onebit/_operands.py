@@ -132,11 +132,10 @@ def prepare_out(
         raise ValueError("out is read-only; pass a writable array")
     row_contiguous = array.shape[1] <= 1 or array.strides[1] == array.itemsize
     rows_in_order = array.shape[0] <= 1 or array.strides[0] >= array.shape[1] * array.itemsize
-    if array.size and not (
-        row_contiguous and rows_in_order and array.strides[0] % array.itemsize == 0
-    ):
+    if array.size and not (row_contiguous and rows_in_order and array.flags.aligned):
         raise ValueError(
-            f"out has strides {array.strides} in bytes; its rows must be contiguous and in order"
+            f"out has strides {array.strides} in bytes at address {array.ctypes.data}; its rows "
+            "must be contiguous, aligned and in order"
         )
     if any(np.may_share_memory(array, x) for x in inputs):
         raise ValueError("out shares memory with an operand, which would be overwritten; copy one")

@@ -329,4 +329,4 @@ def _checked_words(name: str, words: Any, k: int, *, per_word: int) -> np.ndarra
             f"{name} has shape {array.shape}; k = {k} needs a last dimension of {wanted} words "
             f"({per_word} elements in each)"
         )
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])

@@ -509,10 +509,9 @@ def _ternary_rows(w: Any, k: int) -> np.ndarray:
 
 
 def _contiguous_rows(x: np.ndarray) -> np.ndarray:
-    """Return `x` itself if its rows are contiguous and whole elements apart, otherwise a copy."""
-    if (x.shape[1] <= 1 or x.strides[1] == x.itemsize) and x.strides[0] % x.itemsize == 0:
-        return x
-    return np.ascontiguousarray(x)
+    """Return `x` itself if C can step through its rows, otherwise a copy that it can."""
+    contiguous = x.shape[1] <= 1 or x.strides[1] == x.itemsize
+    return x if contiguous and x.flags.aligned else x.copy("C")
 
 
 def _pointer(c_type: str, x: np.ndarray) -> Any:
