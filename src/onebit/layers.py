@@ -189,7 +189,7 @@ class QuantConv2d(nn.Conv2d):
         What surrounds the image. It is put there after quantising: a bit cannot be zero, so +1
         or −1 keeps the padded image binary, and 0 needs a correction when packed.
     input_scale : bool
-        Multiply by XNOR-Net's K: the mean |x| over channels, averaged over each window.
+        Multiply by XNOR-Net's K: the mean ``|x|`` over channels, averaged over each window.
     weight_quant, input_quant : Quantizer or None
         None leaves that operand in floating point.
     device, dtype
@@ -398,7 +398,7 @@ class XNORLinear(QuantLinear):
     in_features, out_features, bias, device, dtype
         As in `torch.nn.Linear`.
     input_scale : bool
-        Scale each input row by its mean |x|, the β of the paper.
+        Scale each input row by its mean ``|x|``, the β of the paper.
 
     References
     ----------
@@ -496,7 +496,7 @@ class XNORConv2d(QuantConv2d):
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         As in `torch.nn.Conv2d`.
     input_scale : bool
-        Multiply by K, the mean |x| of each window.
+        Multiply by K, the mean ``|x|`` of each window.
     pad_value : {0, 1, -1}
         What surrounds the binarised image.
     device, dtype

@@ -54,7 +54,7 @@ class Quantizer(nn.Module):
 
 
 class BinarySign(Quantizer):
-    """Signs without a scale: codes ±1, gradient g · 1{|x| ≤ clip_value}.
+    """Signs without a scale: codes ±1, gradient ``g · 1{|x| ≤ clip_value}``.
 
     Parameters
     ----------
@@ -121,10 +121,10 @@ class StochasticBinary(Quantizer):
 
 
 class ScaledBinary(Quantizer):
-    """XNOR-Net's α · sign(x) with α = mean |x|, the best scale in the least-squares sense.
+    """XNOR-Net's ``α · sign(x)`` with ``α = mean |x|``, the best scale by least squares.
 
-    The gradient of the codes is masked, α · g · 1{|x| ≤ clip_value}, and α carries its own, which
-    sums over all elements that share it.
+    The gradient of the codes is masked, ``α · g · 1{|x| ≤ clip_value}``, and α carries its own,
+    which sums over all elements that share it.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class ScaledBinary(Quantizer):
 
 
 class BinaryAbsMean(Quantizer):
-    """BitNet b1's weights: sign(w − mean w), scaled by β = mean |w| over the whole matrix.
+    """BitNet b1's weights: ``sign(w − mean w)``, scaled by ``β = mean |w|`` of the whole matrix.
 
     The gradient reaching the weights is the fake-quantised weights' own (identity, no mask, both
     mean and β detached).
@@ -196,7 +196,7 @@ class BinaryAbsMean(Quantizer):
 
 
 class TernaryAbsMean(Quantizer):
-    """BitNet b1.58's weights: round(w / γ) clipped to {−1, 0, 1}, γ = mean |w|.
+    """BitNet b1.58's weights: ``round(w / γ)`` clipped to {−1, 0, 1}, ``γ = mean |w|``.
 
     The gradient reaching the weights is the fake-quantised weights' own (identity, no mask, γ
     detached).
@@ -225,7 +225,7 @@ class TernaryAbsMean(Quantizer):
 
 
 class Int8AbsMax(Quantizer):
-    """BitNet's activations: round(127 · x / max |x|), integers from −127 to 127.
+    """BitNet's activations: ``round(127 · x / max |x|)``, integers from −127 to 127.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class Int8AbsMax(Quantizer):
         self.granularity = granularity
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return integer codes, and the scale max |x| / 127."""
+        """Return integer codes, and the scale ``max |x| / 127``."""
         absmax = x.detach().abs().amax(_reduced_dims(x, self.granularity), keepdim=True)
         scale = absmax.clamp(min=self.eps) / 127
         ratio = x / scale

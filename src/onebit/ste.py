@@ -132,7 +132,7 @@ def binary_sign(x: Tensor, *, zero: int = 1) -> Tensor:
 
 
 def ste_sign(x: Tensor, clip_value: float | None = 1.0, *, zero: int = 1) -> Tensor:
-    """Return `binary_sign(x)` with the gradient g · 1{|x| ≤ clip_value}.
+    """Return `binary_sign(x)` with the gradient ``g · 1{|x| ≤ clip_value}``.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def ste_sign(x: Tensor, clip_value: float | None = 1.0, *, zero: int = 1) -> Ten
 
 
 def approx_sign(x: Tensor) -> Tensor:
-    """Return `binary_sign(x)` with the triangular gradient g · max(0, 2 − 2|x|).
+    """Return `binary_sign(x)` with the triangular gradient ``g · max(0, 2 − 2|x|)``.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def stochastic_sign(
 ) -> Tensor:
     """Draw +1 with probability `hard_sigmoid(x)` and −1 otherwise.
 
-    The expectation is clip(x, −1, 1) and the variance 1 − x² for |x| ≤ 1.
+    The expectation is ``clip(x, −1, 1)`` and the variance ``1 − x²`` for ``|x| ≤ 1``.
 
     Parameters
     ----------
