@@ -23,6 +23,7 @@ def write(path, *sources, tags=()):
     return path
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_not_a_byte(tmp_path):
     path = write(
         tmp_path / "widgets.ipynb",
@@ -62,6 +63,7 @@ def test_a_second_run_changes_not_a_byte(tmp_path):
     assert len(shown) == 3 and shown[0] == f"{1:032x}" and set(shown) <= set(models)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source, says",
     [
@@ -79,6 +81,7 @@ def test_a_run_that_goes_wrong_is_not_stored_and_shows_the_cell(tmp_path, capsys
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_command_tells_time_and_failure(tmp_path, capsys, monkeypatch):
     good, bad = write(tmp_path / "good.ipynb", "1"), write(tmp_path / "bad.ipynb", "raise KeyError")
     monkeypatch.setattr("sys.argv", ["execute.py", str(bad), str(good)])
@@ -89,6 +92,7 @@ def test_the_command_tells_time_and_failure(tmp_path, capsys, monkeypatch):
     assert nbformat.read(good, as_version=4).cells[1].outputs
 
 
+@pytest.mark.slow
 def test_an_expected_exception_is_stored(tmp_path):
     path = write(tmp_path / "raises.ipynb", "1 / 0", tags=["raises-exception"])
     assert tool.execute(path)

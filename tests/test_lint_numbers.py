@@ -18,9 +18,9 @@ BC = "{cite:p}`courbariaux2015binaryconnect`"
 XNOR = "{cite:t}`rastegari2016xnornet`"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_number_in_the_prose_has_a_source(page):
-    problems = lint.check(page)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_number_in_the_prose_has_a_source(path):
+    problems = lint.check(path)
     assert not problems, "\n".join(map(str, problems))
 
 
@@ -113,7 +113,7 @@ def test_a_number_needs_a_source_and_a_stored_output_is_one(unsourced, claim, wr
         "ResNet-18, AVX-512, W1.58A8, int8", "Section 2.6, Sections 2.5 and 2.6, §4.1",
         "Table 2, Eqs. 2–3, Fig. 4a, Tables 1 and 2", "Python 3.11 to 3.13, torch ≥ 2.6, 3.11.7",
         "arXiv:1511.00363, arXiv 1602.02830v3", "CC BY 4.0", "28 × 28, 3×3, (2) × 7 and n×3",
-        "on 2026-01-31", "the 1st of 2nd", "10 times in a row", "K times M",
+        "on 2026-01-31", "the 1st of 2nd", "10 times in a row", "K times M", "0s and ±1s",
         # years
         "In 2015", "(2015)", "(Hubara et al., 2016)", "NIPS 2016, ECCV 2018", "since 2016.",
         "2015–2016", "from 2016 to 2022", "2016: BinaryNet", "Done. 2017 was quiet", "the 1990s",

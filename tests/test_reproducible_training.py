@@ -33,6 +33,7 @@ def run(*command: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_the_switches_take_effect():
     told = run(
         "-c",

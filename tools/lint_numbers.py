@@ -275,6 +275,8 @@ def numbers(text: str) -> list[Number]:
         unit = UNITS.get(match["unit"] or "", "") or ("×" if match["times"] else "")
         if match["unit"] in ATTACHED and not match[0][-2].isdigit():
             unit = ""
+        if match[0] in ("0s", "1s"):  # zeros and ones, not seconds
+            unit = ""
         after = text[match.end() : matches[n + 1].start()] if n + 1 < len(matches) else ""
         if not unit and RANGE.match(after):
             unit = unit_after
