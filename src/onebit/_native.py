@@ -10,7 +10,7 @@ _BUILD_CURE = (
 )
 
 try:
-    from onebit import _xnor_popcount as _extension
+    import onebit._xnor_popcount as _extension
 
     _load_error = ""
 except ImportError as error:

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import nn
 
+from onebit._operands import check_whole
 from onebit.layers import BinaryConv2d, QuantLinear, XNORConv2d
 from onebit.quantizers import BinarySign
-from onebit.ste import ste_sign
+from onebit.ste import check_clip_value, ste_sign
 
 
 class Sign(nn.Module):
@@ -16,6 +17,11 @@ class Sign(nn.Module):
     ----------
     clip_value : float or None
         Gradient cancellation bound; None lets every gradient through.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `clip_value` is no positive number.
 
     References
     ----------
@@ -30,6 +36,7 @@ class Sign(nn.Module):
 
     def __init__(self, clip_value: float | None = 1.0) -> None:
         super().__init__()
+        check_clip_value(clip_value)
         self.clip_value = clip_value
 
     def forward(self, x: Any) -> Any:
@@ -55,9 +62,10 @@ def binarynet_block(
     ----------
     in_features, out_features : int
     first : bool
-        The network's first block takes its input as it is, since pixels are not ±1.
+        The network's first block takes its input as it is, since pixels are not ±1. Every other
+        takes the signs of the block before, which cancelled their gradient already.
     clip_value : float or None
-        Gradient cancellation bound of the activations.
+        Gradient cancellation bound of the block's sign.
     dtype
         Of the weights.
 
@@ -77,7 +85,8 @@ def binarynet_block(
         out_features,
         bias=False,
         weight_quant=BinarySign(),
-        input_quant=None if first else BinarySign(clip_value),
+        # At ±1 a bound below 1 would cancel every gradient, so the input's own has none.
+        input_quant=None if first else BinarySign(clip_value=None),
         dtype=dtype,
     )
     return nn.Sequential(linear, nn.BatchNorm1d(out_features, dtype=dtype), Sign(clip_value))
@@ -104,6 +113,11 @@ def binarynet_conv_block(
     dtype
         Of the weights.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive whole number.
+
     References
     ----------
     BinaryNet (NIPS 2016), Section 2.
@@ -118,7 +132,7 @@ def binarynet_conv_block(
         in_channels, out_channels, kernel_size, padding=padding, pad_value=pad_value, bias=False,
         dtype=dtype,
     )  # fmt: skip
-    pooling = [nn.MaxPool2d(pool)] if pool > 1 else []
+    pooling = [nn.MaxPool2d(pool)] if check_whole("pool", pool, 1, 2**31 - 1) > 1 else []
     return nn.Sequential(conv, *pooling, nn.BatchNorm2d(out_channels, dtype=dtype), Sign())
 
 
@@ -147,6 +161,11 @@ def xnornet_block(
     dtype
         Of the weights.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive whole number.
+
     References
     ----------
     XNOR-Net (arXiv:1603.05279), Figure 3 and Table 3.
@@ -165,5 +184,5 @@ def xnornet_block(
         input_scale=input_scale,
         dtype=dtype,
     )
-    pooling = [nn.MaxPool2d(pool)] if pool > 1 else []
+    pooling = [nn.MaxPool2d(pool)] if check_whole("pool", pool, 1, 2**31 - 1) > 1 else []
     return nn.Sequential(nn.BatchNorm2d(in_channels, dtype=dtype), conv, *pooling)

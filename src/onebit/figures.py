@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 #: Ink that becomes `currentColor`, the text colour of whatever page the figure stands on.
@@ -24,7 +25,7 @@ SERIES = (
     (PURPLE, ":", "D"),
 )
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "onebit",
     "font.family": "sans-serif",
@@ -50,9 +51,7 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "lines.linewidth": 2,
-    "axes.prop_cycle": matplotlib.cycler(
-        color=[s[0] for s in SERIES], linestyle=[s[1] for s in SERIES]
-    ),
+    "axes.prop_cycle": cycler(color=[s[0] for s in SERIES], linestyle=[s[1] for s in SERIES]),
 }
 
 
@@ -147,8 +146,15 @@ def show(fig: Figure, alt: str, *, caption: str | None = None) -> ShownFigure:
     caption : str, optional
         Text under the figure.
 
+    Returns
+    -------
+    ShownFigure
+        Its HTML is the SVG, named by `alt` for screen readers; its text is the alt text.
+
     Raises
     ------
+    TypeError
+        If `fig` is no Figure, or `alt` no string.
     ValueError
         If `alt` is empty: a figure without it is not there for everyone.
 
@@ -159,6 +165,13 @@ def show(fig: Figure, alt: str, *, caption: str | None = None) -> ShownFigure:
     >>> show(fig, alt="A line rises from 0 to 1.")
     Figure: A line rises from 0 to 1.
     """
+    if not isinstance(fig, Figure):
+        raise TypeError(
+            f"fig must be a matplotlib Figure, got {type(fig).__name__}; make it with "
+            "onebit.figures.figure"
+        )
+    if not isinstance(alt, str):
+        raise TypeError(f"alt must be a sentence, got {type(alt).__name__}")
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the figure shows")
     return ShownFigure(figure_svg(fig), alt, caption, width=fig.get_figwidth() * 100)

@@ -9,12 +9,14 @@ from bits, and so returns the same floats.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit._operands import check_whole
 from onebit.quantizers import (
     BinaryAbsMean,
     BinarySign,
@@ -39,8 +41,23 @@ def _check_quantizer(name: str, quantizer: object) -> None:
         )
 
 
-def _check_exact(weight_quant: Quantizer | None, input_quant: Quantizer | None, k: int) -> None:
-    """Refuse a layer whose integer product might not be exact in float32."""
+def _check_sizes(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        check_whole(name, size, 1, 2**31 - 1)
+
+
+def check_exact(weight_quant: Quantizer | None, input_quant: Quantizer | None, k: int) -> None:
+    """Refuse a product of codes whose sums might not be exact in float32.
+
+    Raises
+    ------
+    ValueError
+        If k products of the largest codes reach 2²⁴.
+
+    Examples
+    --------
+    >>> check_exact(TernaryAbsMean(), Int8AbsMax(), 100_000)
+    """
     if weight_quant is None or input_quant is None:
         return
     largest = weight_quant.max_code * input_quant.max_code * k
@@ -51,8 +68,118 @@ def _check_exact(weight_quant: Quantizer | None, input_quant: Quantizer | None, 
         )
 
 
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which x's device computes in the dtypes it is given.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 2)
+    >>> with torch.autocast("cpu", torch.bfloat16), no_autocast(x):
+    ...     print((x @ x).dtype)
+    torch.float32
+    """
+    device = x.device.type
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()
+
+
 def _quantize(quantizer: Quantizer | None, x: Tensor) -> tuple[Tensor, Tensor]:
     return (x, x.new_ones(())) if quantizer is None else quantizer.quantize(x)
+
+
+def output_scale(w_scale: Tensor, w: Tensor) -> Tensor:
+    """Return a weight's scale as one factor or one per output, refusing any other.
+
+    Raises
+    ------
+    ValueError
+        If the scale differs among the weights of one output: one factor behind the product cannot
+        stand for several before it.
+
+    Examples
+    --------
+    >>> output_scale(torch.ones(5, 1), torch.ones(5, 3)).shape
+    torch.Size([5])
+    """
+    one_each = w_scale.dim() == w.dim() and w_scale.shape[1:].numel() == 1
+    if w_scale.numel() != 1 and not one_each:
+        raise ValueError(
+            f"weight_quant gives scales of shape {tuple(w_scale.shape)} for weights of shape "
+            f"{tuple(w.shape)}; a layer needs one per output or one in all "
+            "(granularity='channel' or 'tensor')"
+        )
+    return w_scale.reshape(-1)
+
+
+def row_scale(a_scale: Tensor) -> Tensor:
+    """Return the input scale of a linear layer, refusing one that varies inside a row.
+
+    Raises
+    ------
+    ValueError
+        If the scale differs among the inputs that meet in one sum.
+
+    Examples
+    --------
+    >>> row_scale(torch.ones(5, 1)).shape
+    torch.Size([5, 1])
+    """
+    if a_scale.numel() != 1 and a_scale.shape[-1] != 1:
+        raise ValueError(
+            f"input_quant gives scales of shape {tuple(a_scale.shape)}, which vary inside a row; "
+            "a linear layer needs one per row or one in all (granularity='token' or 'tensor')"
+        )
+    return a_scale
+
+
+def image_scale(a_scale: Tensor) -> Tensor:
+    """Return the input scale of a convolution, refusing one that varies inside an image.
+
+    Raises
+    ------
+    ValueError
+        If the scale differs within an image: the windows of a convolution mix its pixels, so one
+        factor behind the product cannot stand for several before it.
+
+    Examples
+    --------
+    >>> image_scale(torch.ones(2, 1, 1, 1)).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    one_each = a_scale.dim() == 4 and a_scale.shape[1:].numel() == 1
+    if a_scale.numel() != 1 and not one_each:
+        raise ValueError(
+            f"input_quant gives scales of shape {tuple(a_scale.shape)}, which vary inside an "
+            "image; a convolution needs one per image or one in all (granularity='tensor')"
+        )
+    return a_scale
+
+
+def check_input(layer: nn.Module, x: object, expected: int, dim: int) -> None:
+    """Refuse an input that is no float tensor, or has not `expected` features in dimension `dim`.
+
+    Raises
+    ------
+    TypeError
+        If x is not a float tensor.
+    ValueError
+        If its shape does not fit; `dim` 1 stands for images (N, C, H, W).
+
+    Examples
+    --------
+    >>> check_input(nn.Linear(3, 2), torch.ones(5, 3), 3, dim=-1)
+    """
+    name = type(layer).__name__
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} wants a float tensor as x, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} wants a float tensor as x, got {x.dtype}; use x.float()")
+    if dim == 1 and x.dim() != 4:
+        raise ValueError(f"{name} wants x of shape (N, C, H, W), got {tuple(x.shape)}")
+    if x.dim() == 0 or x.shape[dim] != expected:
+        raise ValueError(
+            f"{name} wants x with {expected} features in dimension {dim}, got {tuple(x.shape)}"
+        )
 
 
 def rescale(
@@ -98,10 +225,12 @@ class QuantLinear(nn.Linear):
     Raises
     ------
     TypeError
-        If a quantizer is not a `Quantizer` instance, or the input is not a float tensor.
+        If a quantizer is not a `Quantizer` instance, a size no whole number, or the input not a
+        float tensor.
     ValueError
-        If the input's last dimension is not `in_features`, or a sum of codes could leave the
-        integers that float32 holds exactly.
+        If a size is not positive, the input's last dimension is not `in_features`, a quantizer's
+        scale varies inside a sum, or a sum of codes could leave the integers that float32 holds
+        exactly.
 
     Examples
     --------
@@ -123,18 +252,26 @@ class QuantLinear(nn.Linear):
     ) -> None:
         _check_quantizer("weight_quant", weight_quant)
         _check_quantizer("input_quant", input_quant)
-        _check_exact(weight_quant, input_quant, in_features)
+        _check_sizes(in_features=in_features, out_features=out_features)
+        check_exact(weight_quant, input_quant, in_features)
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self.weight_quant = weight_quant
         self.input_quant = input_quant
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output, of shape (..., out_features)."""
-        _check_input(self, x, self.in_features, dim=-1)
-        with torch.autocast(x.device.type, enabled=False):
+        """Return the layer's output, of shape (..., out_features) and the weights' dtype.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., in_features), any float dtype; converted to that of the weights.
+        """
+        check_input(self, x, self.in_features, dim=-1)
+        with no_autocast(x):
             a, a_scale = _quantize(self.input_quant, x.to(self.weight.dtype))
             w_b, w_scale = _quantize(self.weight_quant, self.weight)
-            return rescale(F.linear(a, w_b), w_scale.reshape(-1), a_scale, None, self.bias)
+            w_scale = output_scale(w_scale, self.weight)
+            return rescale(F.linear(a, w_b), w_scale, row_scale(a_scale), None, self.bias)
 
 
 class Geometry(NamedTuple):
@@ -200,8 +337,9 @@ class QuantConv2d(nn.Conv2d):
     TypeError
         If a quantizer is not a `Quantizer` instance, or the input is not a float tensor.
     ValueError
-        If `pad_value` is something else, `padding` is a word, `input_scale` meets groups, or the
-        input has the wrong number of channels.
+        If `pad_value` is something else, `padding` is a word, `input_scale` meets groups, the
+        input has the wrong shape, a quantizer's scale varies inside a sum, or a sum of codes could
+        leave the integers that float32 holds exactly.
 
     References
     ----------
@@ -237,6 +375,7 @@ class QuantConv2d(nn.Conv2d):
         _check_quantizer("input_quant", input_quant)
         if isinstance(padding, str):
             raise ValueError(f"padding must be a number or a pair of numbers, got {padding!r}")
+        _check_sizes(in_channels=in_channels, out_channels=out_channels)
         if pad_value not in (0, 1, -1):
             raise ValueError(f"pad_value must be 0, 1 or -1, got {pad_value!r}")
         if input_scale and groups != 1:
@@ -247,65 +386,39 @@ class QuantConv2d(nn.Conv2d):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             device=device, dtype=dtype,
         )  # fmt: skip
-        _check_exact(weight_quant, input_quant, self.weight[0].numel())
+        check_exact(weight_quant, input_quant, self.weight[0].numel())
         self.pad_value = pad_value
         self.input_scale = input_scale
         self.weight_quant = weight_quant
         self.input_quant = input_quant
+        if min(self.geometry.padding) < 0:
+            raise ValueError(f"padding must not be negative, got {padding!r}")
 
     @property
-    def geometry(self) -> "Geometry":
+    def geometry(self) -> Geometry:
         """How the windows of this convolution lie on the image."""
         return Geometry(
             self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.pad_value
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output, of shape (N, out_channels, H_out, W_out)."""
-        _check_input(self, x, self.in_channels, dim=1)
-        with torch.autocast(x.device.type, enabled=False):
+        """Return the layer's output, of shape (N, out_channels, H_out, W_out).
+
+        Parameters
+        ----------
+        x : Tensor
+            (N, in_channels, H, W), any float dtype; converted to that of the weights.
+        """
+        check_input(self, x, self.in_channels, dim=1)
+        with no_autocast(x):
             x = x.to(self.weight.dtype)
             a, a_scale = _quantize(self.input_quant, x)
             w_b, w_scale = _quantize(self.weight_quant, self.weight)
             K = self.geometry.window_scale(x) if self.input_scale else None
             bias = None if self.bias is None else self.bias.reshape(-1, 1, 1)
             product = self.geometry.convolve(a, w_b)
-            return rescale(product, w_scale.reshape(-1, 1, 1), image_scale(a_scale), K, bias)
-
-
-def image_scale(a_scale: Tensor) -> Tensor:
-    """Return the input scale of a convolution, refusing one that varies inside an image.
-
-    Raises
-    ------
-    ValueError
-        If the scale differs within an image: the windows of a convolution mix its pixels, so one
-        factor behind the product cannot stand for several before it.
-
-    Examples
-    --------
-    >>> image_scale(torch.ones(2, 1, 1, 1)).shape
-    torch.Size([2, 1, 1, 1])
-    """
-    if a_scale.dim() and a_scale.shape[1:].numel() != 1:
-        raise ValueError(
-            f"input_quant gives scales of shape {tuple(a_scale.shape)}, which vary inside an "
-            "image; a convolution needs one per image or one in all (granularity='tensor')"
-        )
-    return a_scale
-
-
-def _check_input(layer: nn.Module, x: Tensor, expected: int, dim: int) -> None:
-    name = type(layer).__name__
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name} wants a float tensor as x, got {given}; use x.float()")
-    if dim == 1 and x.dim() != 4:
-        raise ValueError(f"{name} wants x of shape (N, C, H, W), got {tuple(x.shape)}")
-    if x.dim() == 0 or x.shape[dim] != expected:
-        raise ValueError(
-            f"{name} wants x with {expected} features in dimension {dim}, got {tuple(x.shape)}"
-        )
+            w_scale = output_scale(w_scale, self.weight).reshape(-1, 1, 1)
+            return rescale(product, w_scale, image_scale(a_scale), K, bias)
 
 
 class BinaryConnectLinear(QuantLinear):
@@ -480,12 +593,22 @@ class BitLinear(QuantLinear):
             device=device,
             dtype=dtype,
         )
-        norm_class = nn.RMSNorm if modern else nn.LayerNorm
-        self.norm = norm_class(in_features, device=device, dtype=dtype) if norm else nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        if norm:
+            norm_class = nn.RMSNorm if modern else nn.LayerNorm
+            self.norm = norm_class(in_features, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output, of shape (..., out_features)."""
-        return super().forward(self.norm(x))
+        """Return the layer's output, of shape (..., out_features) and the weights' dtype.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., in_features), any float dtype; converted to that of the weights.
+        """
+        check_input(self, x, self.in_features, dim=-1)
+        with no_autocast(x):
+            return super().forward(self.norm(x.to(self.weight.dtype)))
 
 
 class XNORConv2d(QuantConv2d):

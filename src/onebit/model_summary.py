@@ -2,23 +2,40 @@
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from onebit.layers import QuantConv2d, QuantLinear
+from onebit.packing import PackedConv2d, PackedLinear, stored_bits
 from onebit.quantizers import Quantizer, StochasticBinary
+from onebit.training import evaluation_mode
 
 
 @dataclass(frozen=True)
 class Row:
     """One layer's costs.
 
-    `weights` counts parameters that are quantised or not, `bits` what one of them takes when
-    stored, `nbytes` the layer's whole storage with scales, bias and whole 64-bit words, and `macs`
-    the multiply-accumulates of one example, at `precision` (W = weight bits, A = activation bits).
+    Attributes
+    ----------
+    name, kind : str
+        Where the layer stands in the model, and its class.
+    output_shape : tuple of int
+        Of one example, without the batch dimension.
+    weights : int
+        Parameters, quantised or not, biases included.
+    bits : float
+        What one element of the weight takes when stored.
+    nbytes : int
+        The layer's whole storage: weights in whole 64-bit words, scales, bias, statistics.
+    float_nbytes : int
+        The same with everything in float32.
+    macs : int
+        Multiply-accumulates of one example, in linear layers and convolutions.
+    precision : str
+        At which they are computed: W = weight bits, A = activation bits, 32 = float.
     """
 
     name: str
@@ -34,7 +51,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model's rows and totals; prints as a table."""
+    """A model's rows and totals; prints as a table.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        One for each layer that stores something, in the order in which they run.
+    """
 
     rows: tuple[Row, ...]
 
@@ -64,7 +87,7 @@ class Summary:
 
     def _cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]], tuple[str, ...]]:
         header = ("layer", "kind", "output", "weights", "bits", "bytes", "MACs", "precision")
-        body = [
+        body: list[tuple[str, ...]] = [
             (
                 row.name,
                 row.kind,
@@ -114,8 +137,11 @@ class Summary:
         )
 
 
-def _bits(quantizer: Quantizer | None) -> float:
-    return 32.0 if quantizer is None else quantizer.bits
+def _bits(quantizer: object) -> float:
+    """Return the bits of an operand's codes in evaluation mode, 32 where they are real numbers."""
+    if not isinstance(quantizer, Quantizer) or isinstance(quantizer, StochasticBinary):
+        return 32.0
+    return quantizer.bits
 
 
 def _packed_nbytes(layer: QuantLinear | QuantConv2d) -> int:
@@ -123,61 +149,75 @@ def _packed_nbytes(layer: QuantLinear | QuantConv2d) -> int:
     quantizer = layer.weight_quant
     if quantizer is None or isinstance(quantizer, StochasticBinary):
         return 4 * sum(p.numel() for p in layer.parameters(recurse=False))
-    words_per_row = -(-int(layer.weight[0].numel() * quantizer.bits) // 64)
+    bits_per_row = layer.weight[0].numel() * stored_bits(quantizer, layer.input_quant)
+    words_per_row = -(-int(bits_per_row) // 64)
     with torch.no_grad():
         scales = quantizer.quantize(layer.weight)[1].numel()
     bias = 0 if layer.bias is None else layer.bias.numel()
     return 8 * words_per_row * layer.weight.shape[0] + 4 * (scales + bias)
 
 
-def _macs(layer: nn.Module, output: Tensor) -> int:
-    """Return the multiply-accumulates of one example: outputs times the length of each dot."""
-    if not isinstance(layer, nn.Linear | nn.Conv2d):
-        return 0
-    return output[0].numel() * layer.weight[0].numel()
-
-
-def _row(name: str, layer: nn.Module, output: Tensor) -> Row:
+def _row(name: str, layer: nn.Module, output_shape: tuple[int, ...]) -> Row:
     own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
-    float_nbytes = 4 * sum(t.numel() for t in own if t.is_floating_point())
     weights = sum(p.numel() for p in layer.parameters(recurse=False))
-    quantized = isinstance(layer, QuantLinear | QuantConv2d)
-    w_bits = _bits(layer.weight_quant) if quantized else 32.0
-    a_bits = _bits(layer.input_quant) if quantized else 32.0
+    nbytes = float_nbytes = 4 * sum(t.numel() for t in own if t.is_floating_point())
+    bits, precision = (32.0 if weights else 0.0), "W32A32"
+    dot = layer.weight[0].numel() if isinstance(layer, nn.Linear | nn.Conv2d) else 0
+    if isinstance(layer, QuantLinear | QuantConv2d):
+        nbytes = _packed_nbytes(layer)
+        bits = w_bits = _bits(layer.weight_quant)
+        if layer.weight_quant is not None and w_bits < 32:
+            bits = stored_bits(layer.weight_quant, layer.input_quant)
+        precision = f"W{w_bits:g}A{_bits(layer.input_quant):g}"
+    elif isinstance(layer, PackedLinear | PackedConv2d):
+        dot = layer.k
+        floats = sum(t.numel() for t in own if t.is_floating_point()) - layer.weight_scale.numel()
+        weights = layer.out_features * layer.k + floats
+        float_nbytes = 4 * weights
+        nbytes = sum(t.numel() * t.element_size() for t in own)
+        bits = 2.0 if layer.ternary else 1.0
+        precision = f"W{bits:g}A{_bits(layer.input_quant):g}"
     return Row(
         name=name or "(model)",
         kind=type(layer).__name__,
-        output_shape=tuple(output.shape[1:]),
+        output_shape=output_shape,
         weights=weights,
-        bits=w_bits if weights else 0.0,
-        nbytes=_packed_nbytes(layer) if quantized else float_nbytes,
+        bits=bits,
+        nbytes=nbytes,
         float_nbytes=float_nbytes,
-        macs=_macs(layer, output),
-        precision=f"W{w_bits:g}A{a_bits:g}",
+        macs=torch.Size(output_shape).numel() * dot,
+        precision=precision,
     )
 
 
 @torch.no_grad()
-def summary(model: nn.Module, input_size: tuple[int, ...]) -> Summary:
+def summary(
+    model: nn.Module, input_size: tuple[int, ...], *, dtype: torch.dtype | None = None
+) -> Summary:
     """Run one example through a model and return what each layer costs.
 
     Parameters
     ----------
     model : nn.Module
-        On the CPU; put back into its mode afterwards.
+        Of layers or packed layers, on the CPU; run in evaluation mode, and every module put back
+        into its own afterwards.
     input_size : tuple of int
         One example's shape, without the batch dimension.
+    dtype : torch.dtype, optional
+        Of the example, for instance `torch.long` for token numbers; the parameters' own if None.
 
     Returns
     -------
     Summary
         Bytes count quantised weights packed in whole 64-bit words and the rest, running
-        statistics of batch norm included, in float32. Prints as a table.
+        statistics of batch norm included, in float32. Stochastic layers, which are tested with
+        real weights, count as float. A layer that runs several times is stored once. Prints as a
+        table.
 
     Raises
     ------
     TypeError
-        If `model` is not a module.
+        If `model` is not a module, or `input_size` no tuple of whole numbers.
 
     Examples
     --------
@@ -188,30 +228,54 @@ def summary(model: nn.Module, input_size: tuple[int, ...]) -> Summary:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    rows: list[Row] = []
-    leaves = {
-        name: module
-        for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False))
-    }
+    if not isinstance(input_size, tuple | list) or not all(isinstance(n, int) for n in input_size):
+        raise TypeError(
+            f"input_size must be a tuple of whole numbers, one example's shape, got {input_size!r}"
+        )
+    if dtype is None:
+        own = (*model.parameters(), *model.buffers())
+        dtype = next((t.dtype for t in own if t.is_floating_point()), torch.float32)
+    example = torch.ones(2, *input_size, dtype=dtype)
+    rows: dict[str, Row] = {}
 
     def record(name: str) -> Any:
-        return lambda module, _inputs, output: rows.append(_row(name, module, output))
+        def hook(layer: nn.Module, _inputs: Any, output: Any) -> None:
+            tensor = output if isinstance(output, Tensor) else output[0]
+            row = _row(name, layer, tuple(tensor.shape[1:]))
+            rows[name] = replace(row, macs=row.macs + rows[name].macs) if name in rows else row
 
-    hooks = [module.register_forward_hook(record(name)) for name, module in leaves.items()]
-    was_training = model.training
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        return hook
+
+    hooks = [
+        module.register_forward_hook(record(name))
+        for name, module in model.named_modules()
+        if [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    ]
     try:
-        model.eval()(torch.ones(2, *input_size, dtype=dtype))
+        with evaluation_mode(model):
+            model(example)
     finally:
         for hook in hooks:
             hook.remove()
-        model.train(was_training)
-    return Summary(tuple(rows))
+    return Summary(tuple(rows.values()))
 
 
 def latent_signs(model: nn.Module) -> dict[str, Tensor]:
     """Return the signs of every quantised layer's latent weights, as booleans by layer name.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    dict of str to Tensor
+        True where a latent weight is 0 or more; a snapshot that later training does not change.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
 
     Examples
     --------
@@ -219,6 +283,8 @@ def latent_signs(model: nn.Module) -> dict[str, Tensor]:
     >>> latent_signs(nn.Sequential(BinaryLinear(3, 2)))["0"].shape
     torch.Size([2, 3])
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     return {
         name: layer.weight.detach() >= 0
         for name, layer in model.named_modules()
@@ -237,7 +303,7 @@ def flip_ratio(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> flo
     Raises
     ------
     ValueError
-        If the two do not name the same layers, or name none.
+        If the two do not name the same layers, with the same shapes, or name none.
 
     References
     ----------
@@ -253,5 +319,11 @@ def flip_ratio(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> flo
             f"before and after must name the same layers, at least one; "
             f"got {sorted(before)} and {sorted(after)}"
         )
+    for name in before:
+        if before[name].shape != after[name].shape:
+            raise ValueError(
+                f"layer {name!r} has shape {tuple(before[name].shape)} in before and "
+                f"{tuple(after[name].shape)} in after; both must come from the same model"
+            )
     flips = sum(int((before[name] != after[name]).sum()) for name in before)
     return flips / sum(signs.numel() for signs in before.values())

@@ -11,7 +11,16 @@ from onebit.layers import QuantConv2d, QuantLinear
 
 
 def quantized_layers(model: nn.Module) -> Iterator[QuantLinear | QuantConv2d]:
-    """Yield the layers of `model`, itself included, whose weights are quantised.
+    """Return the layers of `model`, itself included, whose weights are quantised.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    iterator of QuantLinear and QuantConv2d
+        Each layer once, in the order of `model.modules()`.
 
     Raises
     ------
@@ -24,11 +33,22 @@ def quantized_layers(model: nn.Module) -> Iterator[QuantLinear | QuantConv2d]:
     >>> len(list(quantized_layers(nn.Sequential(BinaryLinear(2, 2), nn.Linear(2, 2)))))
     1
     """
+    _check_model(model)
+    return (
+        module
+        for module in model.modules()
+        if isinstance(module, QuantLinear | QuantConv2d) and module.weight_quant is not None
+    )
+
+
+def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    for module in model.modules():
-        if isinstance(module, QuantLinear | QuantConv2d) and module.weight_quant is not None:
-            yield module
+
+
+def _check_bound(bound: float) -> None:
+    if not bound > 0:
+        raise ValueError(f"bound must be positive, got {bound!r}")
 
 
 @torch.no_grad()
@@ -37,8 +57,17 @@ def clip_latent_weights_(model: nn.Module, bound: float = 1.0) -> None:
 
     Biases, normalisation and float layers are left alone.
 
+    Parameters
+    ----------
+    model : nn.Module
+        A network or one layer; without quantised layers nothing happens.
+    bound : float
+        The papers' 1.
+
     Raises
     ------
+    TypeError
+        If `model` is not a module.
     ValueError
         If `bound` is not positive.
 
@@ -55,8 +84,7 @@ def clip_latent_weights_(model: nn.Module, bound: float = 1.0) -> None:
     >>> layer.weight.item()
     1.0
     """
-    if not bound > 0:
-        raise ValueError(f"bound must be positive, got {bound!r}")
+    _check_bound(bound)
     for layer in quantized_layers(model):
         layer.weight.clamp_(-bound, bound)
 
@@ -66,10 +94,29 @@ def clip_after_step(
 ) -> RemovableHandle:
     """Clip the latent weights of `model` after every step of `optimizer`.
 
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    model : nn.Module
+        Layers that it gains later are clipped too.
+    bound : float
+        As in `clip_latent_weights_`.
+
     Returns
     -------
     RemovableHandle
         Its `remove()` ends the clipping.
+
+    Raises
+    ------
+    TypeError
+        If `optimizer` or `model` is something else.
+    ValueError
+        If `bound` is not positive.
+
+    References
+    ----------
+    BinaryConnect (arXiv:1511.00363), Algorithm 1; BinaryNet (NIPS 2016), Algorithm 1.
 
     Examples
     --------
@@ -82,6 +129,12 @@ def clip_after_step(
     >>> layer.weight.item()
     -1.0
     """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}"
+        )
+    _check_model(model)
+    _check_bound(bound)
     return optimizer.register_step_post_hook(lambda *_: clip_latent_weights_(model, bound))
 
 
@@ -99,8 +152,16 @@ def glorot_rates(model: nn.Module, lr: float, *, power: int = 1) -> list[dict[st
     power : {1, 2}
         1 for Adam, 2 for SGD, whose steps shrink with the gradient.
 
+    Returns
+    -------
+    list of dict
+        One group for each quantised weight matrix, in the order of `quantized_layers`, and last
+        one for all other parameters, if there are any. For the optimizer's `params`.
+
     Raises
     ------
+    TypeError
+        If `model` is not a module.
     ValueError
         If `power` is neither 1 nor 2.
 
@@ -119,6 +180,8 @@ def glorot_rates(model: nn.Module, lr: float, *, power: int = 1) -> list[dict[st
     groups: list[dict[str, Any]] = []
     scaled = set()
     for layer in quantized_layers(model):
+        if layer.weight in scaled:
+            continue
         fan_in = layer.weight[0].numel()
         fan_out = layer.weight.numel() // layer.weight.shape[1]
         factor = ((fan_in + fan_out) / 1.5) ** (power / 2)
@@ -143,7 +206,8 @@ class Bop(torch.optim.Optimizer):
     Raises
     ------
     ValueError
-        If a hyper-parameter is out of range, or a parameter holds anything but ±1.
+        If a hyper-parameter is out of range, or a parameter holds anything but ±1. Parameter
+        groups with values of their own, and groups added later, are held to the same.
 
     References
     ----------
@@ -162,22 +226,42 @@ class Bop(torch.optim.Optimizer):
     def __init__(
         self, params: Iterable[Tensor], gamma: float = 1e-3, threshold: float = 1e-6
     ) -> None:
-        if not 0 < gamma <= 1:
-            raise ValueError(f"gamma must be in (0, 1], got {gamma!r}")
-        if not threshold >= 0:
-            raise ValueError(f"threshold must not be negative, got {threshold!r}")
         super().__init__(params, {"gamma": gamma, "threshold": threshold})
-        for group in self.param_groups:
-            for p in group["params"]:
-                if not bool((p.detach().abs() == 1).all()):
-                    raise ValueError(
-                        "params must hold only -1 and +1, since Bop flips signs and nothing else; "
-                        "initialise them with onebit.binary_sign"
-                    )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, once their values and hyper-parameters are known to make sense.
+
+        Parameters
+        ----------
+        param_group : dict
+            "params", and where they differ from the defaults "gamma" and "threshold".
+        """
+        given = self.defaults | param_group
+        if not 0 < given["gamma"] <= 1:
+            raise ValueError(f"gamma must be in (0, 1], got {given['gamma']!r}")
+        if not given["threshold"] >= 0:
+            raise ValueError(f"threshold must not be negative, got {given['threshold']!r}")
+        super().add_param_group(param_group)
+        if not all(bool((p.detach().abs() == 1).all()) for p in param_group["params"]):
+            self.param_groups.pop()
+            raise ValueError(
+                "params must hold only -1 and +1, since Bop flips signs and nothing else; "
+                "initialise them with onebit.binary_sign"
+            )
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Update the averages and flip the weights that they outvote."""
+        """Update the averages and flip the weights that they outvote.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and its gradients anew.
+
+        Returns
+        -------
+        The closure's loss, or None without one.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,15 +1,26 @@
 """Packed layers: a trained layer's weights as bits, with the same outputs to the last digit."""
 
 import copy
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.bits import pack_signs, pack_ternary, unpack_signs, unpack_ternary
-from onebit.kernels import PackedMatrix, prepack, ternary_gemm, xnor_gemm
-from onebit.layers import BitLinear, QuantConv2d, QuantLinear, image_scale, rescale
+from onebit.kernels import prepack, prepack_ternary, ternary_gemm, xnor_gemm
+from onebit.layers import (
+    BitLinear,
+    QuantConv2d,
+    QuantLinear,
+    check_exact,
+    check_input,
+    image_scale,
+    no_autocast,
+    output_scale,
+    rescale,
+    row_scale,
+)
 from onebit.quantizers import (
     BinaryAbsMean,
     BinarySign,
@@ -33,16 +44,26 @@ Weights = Literal["quantized", "sign"]
 #: Input quantizers whose codes are ±1, so that the product is XNOR and popcount.
 BINARY_INPUTS = (BinarySign, ScaledBinary, BinaryAbsMean)
 
+#: Dtypes that hold every integer product exactly.
+EXACT_DTYPES = (torch.float32, torch.float64)
 
-def _check_layer(layer: Any, wanted: type, weights: str) -> None:
+
+def _check_layer(layer: Any, wanted: type[nn.Module], weights: str) -> None:
     if not isinstance(layer, wanted):
         given = layer.__name__ if isinstance(layer, type) else type(layer).__name__
         raise TypeError(f"layer must be a {wanted.__name__}, got {given}; pack layer by layer")
     if weights not in ("quantized", "sign"):
         raise ValueError(f"weights must be 'quantized' or 'sign', got {weights!r}")
+    if not isinstance(layer, QuantLinear | QuantConv2d):
+        return
     if layer.weight.device.type != "cpu":
         raise ValueError(
             f"layer is on {layer.weight.device}, but the kernels run on the CPU; use layer.cpu()"
+        )
+    if layer.weight.dtype not in EXACT_DTYPES:
+        raise TypeError(
+            f"layer has weights of {layer.weight.dtype}, which does not hold every integer "
+            "product; use layer.float()"
         )
     if not bool(torch.isfinite(layer.weight).all()):
         raise ValueError("layer.weight holds NaN or infinity, which have no bit")
@@ -62,35 +83,64 @@ def _packable_quantizer(layer: QuantLinear | QuantConv2d, weights: Weights) -> Q
     )
 
 
+def stored_bits(weight_quant: Quantizer, input_quant: Quantizer | None) -> float:
+    """Return the bits that one weight takes in a packed layer.
+
+    Examples
+    --------
+    >>> stored_bits(BinarySign(), BinarySign()), stored_bits(BinaryAbsMean(), Int8AbsMax())
+    (1.0, 2.0)
+    """
+    # The int8 product reads ternary words, so BitNet b1's signs take two bits there.
+    return max(weight_quant.bits, 2.0) if isinstance(input_quant, Int8AbsMax) else weight_quant.bits
+
+
 class _Packed(nn.Module):
     """What packed layers share: words, scale, bias, and the input's quantizer."""
+
+    packs: ClassVar[type[nn.Module]]
 
     weight_words: Tensor
     weight_scale: Tensor
     bias: Tensor | None
 
-    def __init__(self, layer: QuantLinear | QuantConv2d, weights: Weights) -> None:
+    def __init__(self, layer: Any, weights: Weights = "quantized") -> None:
+        _check_layer(layer, self.packs, weights)
         super().__init__()
         quantizer = _packable_quantizer(layer, weights)
         with torch.no_grad():
             codes, scale = quantizer.quantize(layer.weight)
-        if not bool(((codes.abs() == 1) | ((codes == 0) & (quantizer.bits == 2))).all()):
+            scale = output_scale(scale, layer.weight)
+        self.ternary = stored_bits(quantizer, layer.input_quant) == 2
+        if not bool(((codes.abs() == 1) | ((codes == 0) & self.ternary)).all()):
             raise ValueError(
                 f"{type(quantizer).__name__} gives codes that {quantizer.bits:g} bit(s) cannot "
                 "hold; packing knows binary codes -1, 1 and ternary codes -1, 0, 1"
             )
         self.k = codes[0].numel()
+        check_exact(quantizer, layer.input_quant, self.k)
         self.out_features = codes.shape[0]
+        self.groups = layer.groups if isinstance(layer, QuantConv2d) else 1
         self.input_quant = copy.deepcopy(layer.input_quant)
-        # The int8 product reads ternary words, so BitNet b1's signs take two bits there.
-        self.ternary = quantizer.bits == 2 or isinstance(layer.input_quant, Int8AbsMax)
         pack = pack_ternary if self.ternary else pack_signs
         self.register_buffer("weight_words", pack(codes.flatten(1)))
-        self.register_buffer("weight_scale", scale.reshape(-1).clone())
+        self.register_buffer("weight_scale", scale.detach().clone())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
-        self.groups = layer.groups if isinstance(layer, QuantConv2d) else 1
-        self._prepacked: list[PackedMatrix] = []
+        self._forget_layout()
         self.eval()
+
+    def train(self, mode: bool = True) -> Any:
+        """Stay in evaluation mode, whatever mode the model around goes into."""
+        return super().train(False)
+
+    def _forget_layout(self) -> None:
+        """Drop what was derived from the words: their kernel layout, and zero padding's share."""
+        self._prepacked: list[Any] = []
+        self._border_size: tuple[int, ...] = ()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._forget_layout()
 
     def codes(self) -> Tensor:
         """Unpack the weights to rows (n, k) of float codes."""
@@ -98,28 +148,47 @@ class _Packed(nn.Module):
         return unpack(self.weight_words, self.k).to(self.weight_scale.dtype)
 
     def nbytes(self) -> int:
-        """Return the bytes of words, scale and bias."""
-        return sum(b.numel() * b.element_size() for b in self.buffers())
+        """Return the bytes of all that the layer stores: words, scale, bias, normalisation."""
+        return sum(t.numel() * t.element_size() for t in self.state_dict().values())
 
     @property
     def integer_inputs(self) -> bool:
         """Whether the input's codes are integers that a kernel multiplies."""
         return isinstance(self.input_quant, (*BINARY_INPUTS, Int8AbsMax))
 
+    def _convert(self, x: Tensor) -> Tensor:
+        """Return x in the layer's dtype, refusing what the kernels cannot multiply exactly."""
+        if x.device.type != "cpu":
+            raise ValueError(
+                f"{type(self).__name__} wants x on the CPU, where the kernels run, got "
+                f"{x.device}; use x.cpu()"
+            )
+        if self.weight_scale.dtype not in EXACT_DTYPES:
+            raise TypeError(
+                f"{type(self).__name__} was converted to {self.weight_scale.dtype}, which does "
+                "not hold every integer product; use .float()"
+            )
+        return x.to(self.weight_scale.dtype)
+
     def _quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.to(self.weight_scale.dtype)
-        return (x, x.new_ones(())) if self.input_quant is None else self.input_quant.quantize(x)
+        if self.input_quant is None:
+            return x, x.new_ones(())
+        a, a_scale = self.input_quant.quantize(x)
+        if isinstance(self.input_quant, Int8AbsMax) and not bool(torch.isfinite(a_scale).all()):
+            raise ValueError("x holds NaN or infinity, which have no int8 code")
+        return a, a_scale
 
     def _integer_product(self, rows: Tensor, group: int = 0) -> Tensor:
         """Multiply rows (m, k) of codes by one group's weights, exactly, as floats (m, n)."""
+        if not self._prepacked:
+            lay_out = prepack_ternary if self.ternary else prepack
+            words = self.weight_words.chunk(self.groups)
+            self._prepacked = [lay_out(w, self.k) for w in words]
+        weights = self._prepacked[group]
         if self.ternary:
-            words = self.weight_words.chunk(self.groups)[group]
-            product = ternary_gemm(rows.to(torch.int8), words)
+            product = ternary_gemm(rows.to(torch.int8), weights)
         else:
-            if not self._prepacked:
-                words = self.weight_words.chunk(self.groups)
-                self._prepacked = [prepack(w, self.k) for w in words]
-            product = xnor_gemm(pack_signs(rows), self._prepacked[group], self.k)
+            product = xnor_gemm(pack_signs(rows), weights, self.k)
         return product.to(self.weight_scale.dtype)
 
 
@@ -139,11 +208,12 @@ class PackedLinear(_Packed):
     (True, torch.Size([10, 2]))
     """
 
-    def __init__(self, layer: QuantLinear, weights: Weights) -> None:
+    packs = QuantLinear
+
+    def __init__(self, layer: QuantLinear, weights: Weights = "quantized") -> None:
         super().__init__(layer, weights)
-        has_norm = isinstance(layer, BitLinear)
-        self.norm = copy.deepcopy(layer.norm).requires_grad_(False) if has_norm else nn.Identity()
-        self.norm.eval()
+        norm = layer.norm if isinstance(layer, BitLinear) else nn.Identity()
+        self.norm = copy.deepcopy(norm).requires_grad_(False).eval()
 
     @classmethod
     def from_layer(cls, layer: QuantLinear, *, weights: Weights = "quantized") -> "PackedLinear":
@@ -161,7 +231,7 @@ class PackedLinear(_Packed):
         Raises
         ------
         TypeError
-            If `layer` is not a `QuantLinear`.
+            If `layer` is not a `QuantLinear`, or in half precision.
         ValueError
             If its weights are not quantised, not finite, stochastic, or not on the CPU.
 
@@ -172,21 +242,33 @@ class PackedLinear(_Packed):
         >>> torch.equal(PackedLinear.from_layer(layer)(x), layer(x))
         True
         """
-        _check_layer(layer, QuantLinear, weights)
         return cls(layer, weights)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output, of shape (..., out_features), without a gradient."""
-        if x.dim() == 0 or x.shape[-1] != self.k:
-            raise ValueError(f"PackedLinear wants x of shape (..., {self.k}), got {tuple(x.shape)}")
-        a, a_scale = self._quantize_input(self.norm(x))
-        if self.integer_inputs:
-            product = self._integer_product(a.reshape(-1, self.k))
-            product = product.reshape(*a.shape[:-1], self.out_features)
-        else:
-            product = F.linear(a, self.codes())
-        return rescale(product, self.weight_scale, a_scale, None, self.bias)
+        """Return the layer's output, of shape (..., out_features), without a gradient.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., in_features) on the CPU, any float dtype; converted to that of the scale.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not a float tensor.
+        ValueError
+            If its shape or device does not fit, or it holds NaN where its codes are bits or int8.
+        """
+        check_input(self, x, self.k, dim=-1)
+        with no_autocast(x):
+            a, a_scale = self._quantize_input(self.norm(self._convert(x)))
+            if self.integer_inputs:
+                product = self._integer_product(a.reshape(-1, self.k))
+                product = product.reshape(*a.shape[:-1], self.out_features)
+            else:
+                product = F.linear(a, self.codes())
+            return rescale(product, self.weight_scale, row_scale(a_scale), None, self.bias)
 
     def extra_repr(self) -> str:
         """Show the sizes."""
@@ -207,7 +289,9 @@ class PackedConv2d(_Packed):
     True
     """
 
-    def __init__(self, layer: QuantConv2d, weights: Weights) -> None:
+    packs = QuantConv2d
+
+    def __init__(self, layer: QuantConv2d, weights: Weights = "quantized") -> None:
         super().__init__(layer, weights)
         self.geometry = layer.geometry
         self.in_channels = layer.in_channels
@@ -227,11 +311,16 @@ class PackedConv2d(_Packed):
         Raises
         ------
         TypeError
-            If `layer` is not a `QuantConv2d`.
+            If `layer` is not a `QuantConv2d`, or in half precision.
         ValueError
             If its weights are not quantised, not finite, stochastic, or not on the CPU.
+
+        Examples
+        --------
+        >>> from onebit.layers import BinaryConv2d
+        >>> PackedConv2d.from_layer(BinaryConv2d(2, 4, 3)).weight_words.shape
+        torch.Size([4, 1])
         """
-        _check_layer(layer, QuantConv2d, weights)
         return cls(layer, weights)
 
     def _kernels(self) -> Tensor:
@@ -239,9 +328,13 @@ class PackedConv2d(_Packed):
         return self.codes().reshape(-1, channels, *self.geometry.kernel_size)
 
     def _border(self, a: Tensor) -> Tensor:
-        """Return what zero padding, packed as +1, has added to every output."""
-        frame = self.geometry.pad(torch.zeros_like(a[:1]), value=1.0)
-        return self.geometry._replace(padding=(0, 0)).convolve(frame, self._kernels())
+        """Return what zero padding, packed as +1, has added to every output, for a's size."""
+        if self._border_size != a.shape[2:]:
+            frame = self.geometry.pad(a.new_zeros(1, *a.shape[1:]), value=1.0)
+            inside = self.geometry._replace(padding=(0, 0))
+            self._border_share = inside.convolve(frame, self._kernels())
+            self._border_size = a.shape[2:]
+        return self._border_share
 
     def _windows(self, a: Tensor) -> Tensor:
         """Return the padded windows as (N, groups, H_out · W_out, k)."""
@@ -262,27 +355,38 @@ class PackedConv2d(_Packed):
         rows = windows.transpose(0, 1).reshape(groups, n * positions, k)
         products = [self._integer_product(rows[g], g) for g in range(groups)]
         size = self.geometry.output_size(a.shape[-2:])
-        product = torch.cat(products, 1).reshape(n, positions, -1).transpose(1, 2)
+        product = torch.cat(products, 1).reshape(n, positions, self.out_features).transpose(1, 2)
         product = product.reshape(n, self.out_features, *size)
         return product - self._border(a) if self._corrects_padding else product
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output, of shape (N, out_channels, H_out, W_out)."""
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"PackedConv2d wants x of shape (N, {self.in_channels}, H, W), got {tuple(x.shape)}"
-            )
-        x = x.to(self.weight_scale.dtype)
-        a, a_scale = self._quantize_input(x)
-        K = self.geometry.window_scale(x) if self.input_scale else None
-        bias = None if self.bias is None else self.bias.reshape(-1, 1, 1)
-        product = (
-            self._packed_product(a)
-            if self.integer_inputs
-            else self.geometry.convolve(a, self._kernels())
-        )
-        return rescale(product, self.weight_scale.reshape(-1, 1, 1), image_scale(a_scale), K, bias)
+        """Return the layer's output, of shape (N, out_channels, H_out, W_out), without a gradient.
+
+        Parameters
+        ----------
+        x : Tensor
+            (N, in_channels, H, W) on the CPU, any float dtype; converted to that of the scale.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not a float tensor.
+        ValueError
+            If its shape or device does not fit, or it holds NaN where its codes are bits or int8.
+        """
+        check_input(self, x, self.in_channels, dim=1)
+        with no_autocast(x):
+            x = self._convert(x)
+            a, a_scale = self._quantize_input(x)
+            K = self.geometry.window_scale(x) if self.input_scale else None
+            bias = None if self.bias is None else self.bias.reshape(-1, 1, 1)
+            if self.integer_inputs:
+                product = self._packed_product(a)
+            else:
+                product = self.geometry.convolve(a, self._kernels())
+            w_scale = self.weight_scale.reshape(-1, 1, 1)
+            return rescale(product, w_scale, image_scale(a_scale), K, bias)
 
     def extra_repr(self) -> str:
         """Show the sizes."""

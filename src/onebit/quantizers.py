@@ -9,13 +9,28 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from onebit.ste import binary_sign, ste_sign, stochastic_sign, straight_through
+from onebit.ste import (
+    binary_sign,
+    check_clip_value,
+    check_float,
+    check_zero,
+    ste_sign,
+    stochastic_sign,
+    straight_through,
+)
 
 Granularity = Literal["channel", "token", "tensor"]
 
 
 def _reduced_dims(x: Tensor, granularity: Granularity) -> tuple[int, ...]:
     """Return the dimensions that share one scale: all, all but the first, or the last."""
+    if granularity == "channel" and x.dim() < 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but granularity='channel' wants (channels, ...); "
+            "for one scale over all elements use granularity='tensor'"
+        )
+    if granularity == "token" and x.dim() < 1:
+        raise ValueError("x is a scalar, but granularity='token' wants (..., features)")
     dims = {
         "tensor": tuple(range(x.dim())),
         "channel": tuple(range(1, x.dim())),
@@ -38,13 +53,34 @@ class Quantizer(nn.Module):
         Bits that one code takes when stored.
     max_code : int
         Largest absolute code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> class Halves(Quantizer):
+    ...     bits, max_code = 8.0, 127
+    ...     def quantize(self, x):
+    ...         return (2 * x).round().clamp(-127, 127), x.new_tensor(0.5)
+    >>> Halves()(torch.tensor([0.7, 100.0])).tolist()
+    [0.5, 63.5]
     """
 
     bits: ClassVar[float]
     max_code: ClassVar[int]
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `(codes, scale)`: codes of x's shape, and a scale that broadcasts to it."""
+        """Return `(codes, scale)`: codes of x's shape, and a scale that broadcasts to it.
+
+        Parameters
+        ----------
+        x : Tensor
+            Any float dtype; codes and scale have the same.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not a float tensor.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define quantize")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,6 +99,11 @@ class BinarySign(Quantizer):
     zero : {1, -1}
         The sign given to zero.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `clip_value` is no positive number, or `zero` neither 1 nor −1.
+
     References
     ----------
     BinaryConnect (arXiv:1511.00363), Eq. 1; BinaryNet (NIPS 2016), Eqs. 1 and 4.
@@ -80,6 +121,8 @@ class BinarySign(Quantizer):
 
     def __init__(self, clip_value: float | None = 1.0, *, zero: int = 1) -> None:
         super().__init__()
+        check_clip_value(clip_value)
+        check_zero(zero)
         self.clip_value = clip_value
         self.zero = zero
 
@@ -88,8 +131,9 @@ class BinarySign(Quantizer):
         return ste_sign(x, self.clip_value, zero=self.zero), x.new_ones(())
 
     def extra_repr(self) -> str:
-        """Show the clipping bound."""
-        return f"clip_value={self.clip_value}"
+        """Show the clipping bound, and the sign of zero where it is not +1."""
+        zero = "" if self.zero == 1 else f", zero={self.zero}"
+        return f"clip_value={self.clip_value}{zero}"
 
 
 class StochasticBinary(Quantizer):
@@ -117,14 +161,17 @@ class StochasticBinary(Quantizer):
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return drawn signs (training) or x (evaluation), and a scale of one."""
+        check_float("x", x)
         return (stochastic_sign(x) if self.training else x), x.new_ones(())
 
 
 class ScaledBinary(Quantizer):
     """XNOR-Net's ``α · sign(x)`` with ``α = mean |x|``, the best scale by least squares.
 
-    The gradient of the codes is masked, ``α · g · 1{|x| ≤ clip_value}``, and α carries its own,
-    which sums over all elements that share it.
+    With g the gradient at ``α · sign(x)``, the gradient at x_i is
+    ``α · g_i · 1{|x_i| ≤ clip_value}`` from the codes, plus ``sign(x_i) / n · Σ_j g_j · sign(x_j)``
+    from α, over the n elements that share it (left out at ``x_i = 0``, where ``|x|`` has no slope).
+    The paper prints the second term without its sum.
 
     Parameters
     ----------
@@ -133,6 +180,12 @@ class ScaledBinary(Quantizer):
     granularity : {"channel", "token", "tensor"}
         Which elements share one α: a weight's output channel (all dimensions but the first), a
         row of activations (the last dimension), or the whole tensor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `clip_value` is no positive number, `granularity` is another word, or the tensor to
+        quantise has too few dimensions for it.
 
     References
     ----------
@@ -153,12 +206,14 @@ class ScaledBinary(Quantizer):
         self, clip_value: float | None = 1.0, *, granularity: Granularity = "channel"
     ) -> None:
         super().__init__()
+        check_clip_value(clip_value)
         _check_granularity(granularity, ("channel", "token", "tensor"))
         self.clip_value = clip_value
         self.granularity = granularity
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the signs and α, which keeps the reduced dimensions with size one."""
+        check_float("x", x)
         alpha = x.abs().mean(_reduced_dims(x, self.granularity), keepdim=True)
         return ste_sign(x, self.clip_value), alpha
 
@@ -191,15 +246,17 @@ class BinaryAbsMean(Quantizer):
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the signs of the centred weights, and β as a zero-dimensional tensor."""
+        check_float("x", x)
         beta = x.detach().abs().mean().clamp(min=self.eps)
-        return straight_through(x / beta, binary_sign(x - x.mean(), zero=-1)), beta
+        w = x.detach()
+        return straight_through(x / beta, binary_sign(w - w.mean(), zero=-1)), beta
 
 
 class TernaryAbsMean(Quantizer):
     """BitNet b1.58's weights: ``round(w / γ)`` clipped to {−1, 0, 1}, ``γ = mean |w|``.
 
     The gradient reaching the weights is the fake-quantised weights' own (identity, no mask, γ
-    detached).
+    detached). Ties round to even, so the threshold γ / 2 itself gives 0. γ is at least `eps`.
 
     References
     ----------
@@ -219,22 +276,31 @@ class TernaryAbsMean(Quantizer):
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return codes in {−1, 0, 1}, and γ as a zero-dimensional tensor."""
+        check_float("x", x)
         gamma = x.detach().abs().mean().clamp(min=self.eps)
         ratio = x / gamma
-        return straight_through(ratio, ratio.round().clamp(-1, 1)), gamma
+        return straight_through(ratio, ratio.detach().round().clamp(-1, 1)), gamma
 
 
 class Int8AbsMax(Quantizer):
     """BitNet's activations: ``round(127 · x / max |x|)``, integers from −127 to 127.
+
+    The gradient reaching the activations is the fake-quantised ones' own (identity, maximum
+    detached). The maximum is at least `eps`.
 
     Parameters
     ----------
     granularity : {"token", "tensor"}
         Whether each row (last dimension) or the whole tensor has its own maximum.
 
+    Raises
+    ------
+    ValueError
+        If `granularity` is another word.
+
     References
     ----------
-    BitNet b1.58, "Training Tips, Code and FAQ", Figure 3 (identity gradient, scale detached).
+    BitNet b1.58, "Training Tips, Code and FAQ", Figure 3.
 
     Examples
     --------
@@ -251,14 +317,22 @@ class Int8AbsMax(Quantizer):
     def __init__(self, granularity: Literal["token", "tensor"] = "token") -> None:
         super().__init__()
         _check_granularity(granularity, ("token", "tensor"))
-        self.granularity = granularity
+        self.granularity: Granularity = granularity
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return integer codes, and the scale ``max |x| / 127``."""
-        absmax = x.detach().abs().amax(_reduced_dims(x, self.granularity), keepdim=True)
-        scale = absmax.clamp(min=self.eps) / 127
+        return self._codes(x, self.granularity)
+
+    def _codes(self, x: Tensor, granularity: Granularity) -> tuple[Tensor, Tensor]:
+        check_float("x", x)
+        dims = _reduced_dims(x, granularity)
+        magnitude = x.detach().abs()
+        # An empty batch has no maximum; its sum is 0, and the scale then eps.
+        absmax = (magnitude.amax if x.numel() else magnitude.sum)(dims, keepdim=True)
+        scale = absmax.clamp(min=self.eps) / self.max_code
         ratio = x / scale
-        return straight_through(ratio, ratio.round().clamp(-127, 127)), scale
+        codes = ratio.detach().round().clamp(-self.max_code, self.max_code)
+        return straight_through(ratio, codes), scale
 
     def extra_repr(self) -> str:
         """Show what shares a maximum."""
@@ -286,5 +360,8 @@ class Int8AbsMaxB1(Int8AbsMax):
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return integer codes and their scale, by the rule of the current mode."""
-        self.granularity = "tensor" if self.training else "token"
-        return super().quantize(x)
+        return self._codes(x, "tensor" if self.training else "token")
+
+    def extra_repr(self) -> str:
+        """Show nothing: the mode decides what shares a maximum."""
+        return ""

@@ -12,7 +12,7 @@ class _StraightThrough(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(surrogate: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(surrogate: Tensor, value: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
@@ -20,7 +20,7 @@ class _StraightThrough(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 
 
@@ -36,10 +36,17 @@ def straight_through(surrogate: Tensor, value: Tensor) -> Tensor:
     surrogate : Tensor
         Any float shape; where the gradient flows.
     value : Tensor
-        The same shape; what the forward pass returns. Its own gradient is cut.
+        The same shape and dtype; what the forward pass returns. Its own gradient is cut.
+
+    Returns
+    -------
+    Tensor
+        A copy of `value`.
 
     Raises
     ------
+    TypeError
+        If either is not a float tensor, or their dtypes differ.
     ValueError
         If the shapes differ.
 
@@ -55,6 +62,13 @@ def straight_through(surrogate: Tensor, value: Tensor) -> Tensor:
     >>> y.tolist(), x.grad.tolist()
     ([0.0, 1.0], [3.0, 3.0])
     """
+    check_float("surrogate", surrogate)
+    check_float("value", value)
+    if surrogate.dtype != value.dtype:
+        raise TypeError(
+            f"surrogate has dtype {surrogate.dtype} and value {value.dtype}; both must be the "
+            "same: use value.to(surrogate.dtype)"
+        )
     if surrogate.shape != value.shape:
         raise ValueError(
             f"surrogate has shape {tuple(surrogate.shape)} and value {tuple(value.shape)}; "
@@ -63,7 +77,18 @@ def straight_through(surrogate: Tensor, value: Tensor) -> Tensor:
     return _StraightThrough.apply(surrogate, value.detach())
 
 
-def _check_float(x: Tensor, name: str = "x") -> None:
+def check_float(name: str, x: object) -> None:
+    """Refuse what is not a float tensor and so can carry no gradient.
+
+    Raises
+    ------
+    TypeError
+        Naming the argument, what was given, and the cure.
+
+    Examples
+    --------
+    >>> check_float("x", torch.ones(2))
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
@@ -72,22 +97,52 @@ def _check_float(x: Tensor, name: str = "x") -> None:
         )
 
 
+def check_clip_value(clip_value: object) -> None:
+    """Refuse a gradient cancellation bound that is neither a positive number nor None.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is not positive.
+
+    Examples
+    --------
+    >>> check_clip_value(1.0)
+    """
+    if clip_value is None:
+        return
+    if isinstance(clip_value, bool) or not isinstance(clip_value, int | float):
+        raise TypeError(
+            f"clip_value must be a number or None (no cancellation), got {clip_value!r}"
+        )
+    if not clip_value > 0:
+        raise ValueError(
+            f"clip_value must be positive, got {clip_value!r}; None cancels no gradient"
+        )
+
+
+def check_zero(zero: object) -> None:
+    """Refuse a sign of zero that is neither 1 nor −1.
+
+    Raises
+    ------
+    ValueError
+        Naming what was given.
+
+    Examples
+    --------
+    >>> check_zero(-1)
+    """
+    if zero not in (1, -1):
+        raise ValueError(f"zero must be 1 or -1, since one bit has no third value; got {zero!r}")
+
+
 def _clipped(x: Tensor, clip_value: float | None) -> Tensor:
     """Return the hard tanh whose gradient is 1{|x| <= clip_value}, or `x` itself for None."""
-    if clip_value is None:
-        return x
-    if not clip_value > 0:
-        raise ValueError(f"clip_value must be positive or None (no clipping), got {clip_value!r}")
-    return x.clamp(-clip_value, clip_value)
-
-
-def _signs(positive: Tensor, x: Tensor) -> Tensor:
-    """Return +1 where `positive`, −1 elsewhere, and NaN where `x` is NaN.
-
-    Arithmetic instead of `torch.where`, which took six times as long on the CPU. The clamp keeps
-    infinity from becoming NaN when it is multiplied by zero.
-    """
-    return positive.to(x.dtype) * 2 - 1 + x.clamp(-1, 1) * 0
+    check_clip_value(clip_value)
+    return x if clip_value is None else x.clamp(-clip_value, clip_value)
 
 
 def binary_sign(x: Tensor, *, zero: int = 1) -> Tensor:
@@ -109,7 +164,7 @@ def binary_sign(x: Tensor, *, zero: int = 1) -> Tensor:
     Raises
     ------
     TypeError
-        If `x` is no tensor, or of a dtype that cannot hold −1.
+        If `x` is no tensor, or of a dtype that has no sign.
     ValueError
         If `zero` is neither 1 nor −1.
 
@@ -124,11 +179,15 @@ def binary_sign(x: Tensor, *, zero: int = 1) -> Tensor:
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    if x.dtype in (torch.bool, torch.uint8) or x.is_complex():
-        raise TypeError(f"x has dtype {x.dtype}, which has no sign; use a signed dtype")
-    if zero not in (1, -1):
-        raise ValueError(f"zero must be 1 or -1, since one bit has no third value; got {zero!r}")
-    return _signs(x >= 0 if zero == 1 else x > 0, x)
+    if not x.dtype.is_signed or x.is_complex():
+        raise TypeError(f"x has dtype {x.dtype}, which has no sign; use a signed real dtype")
+    check_zero(zero)
+    if not x.is_floating_point():
+        return (x >= 0 if zero == 1 else x > 0).to(x.dtype) * 2 - 1
+    # On the CPU several times as fast as `torch.where`. Clamping to [1, 1] gives 1, or NaN where x
+    # is NaN; adding or subtracting zero makes −0 a +0, so that its sign bit no longer counts.
+    magnitude = x.detach().clamp(1, 1)
+    return magnitude.copysign_(x + 0) if zero == 1 else magnitude.copysign_(0 - x).neg_()
 
 
 def ste_sign(x: Tensor, clip_value: float | None = 1.0, *, zero: int = 1) -> Tensor:
@@ -143,12 +202,17 @@ def ste_sign(x: Tensor, clip_value: float | None = 1.0, *, zero: int = 1) -> Ten
     zero : {1, -1}
         The sign given to zero.
 
+    Returns
+    -------
+    Tensor
+        Same shape and dtype, every element −1 or +1 (NaN stays NaN, with no gradient).
+
     Raises
     ------
     TypeError
-        If `x` is not a float tensor.
+        If `x` is not a float tensor, or `clip_value` no number.
     ValueError
-        If `clip_value` is not positive.
+        If `clip_value` is not positive, or `zero` neither 1 nor −1.
 
     References
     ----------
@@ -161,8 +225,8 @@ def ste_sign(x: Tensor, clip_value: float | None = 1.0, *, zero: int = 1) -> Ten
     >>> x.grad.tolist()
     [0.0, 1.0, 1.0, 0.0]
     """
-    _check_float(x)
-    return straight_through(_clipped(x, clip_value), binary_sign(x, zero=zero))
+    check_float("x", x)
+    return straight_through(_clipped(x, clip_value), binary_sign(x.detach(), zero=zero))
 
 
 def approx_sign(x: Tensor) -> Tensor:
@@ -189,9 +253,9 @@ def approx_sign(x: Tensor) -> Tensor:
     >>> x.grad.tolist()
     [0.0, 1.0, 2.0, 0.5]
     """
-    _check_float(x)
+    check_float("x", x)
     clipped = x.clamp(-1, 1)
-    return straight_through(2 * clipped - clipped * clipped.abs(), binary_sign(x))
+    return straight_through(2 * clipped - clipped * clipped.abs(), binary_sign(x.detach()))
 
 
 def ste_round(x: Tensor) -> Tensor:
@@ -201,6 +265,11 @@ def ste_round(x: Tensor) -> Tensor:
     ----------
     x : Tensor
         Any shape, float.
+
+    Returns
+    -------
+    Tensor
+        Same shape and dtype, whole numbers.
 
     Raises
     ------
@@ -219,8 +288,8 @@ def ste_round(x: Tensor) -> Tensor:
     >>> y.tolist(), x.grad.tolist()
     ([0.0, 2.0, -1.0], [1.0, 1.0, 1.0])
     """
-    _check_float(x)
-    return straight_through(x, x.round())
+    check_float("x", x)
+    return straight_through(x, x.detach().round())
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
@@ -231,6 +300,16 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     x : Tensor
         Any shape, float.
 
+    Returns
+    -------
+    Tensor
+        Same shape and dtype, in [0, 1].
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a float tensor.
+
     References
     ----------
     BinaryConnect (arXiv:1511.00363), Eq. 3.
@@ -240,6 +319,7 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     >>> hard_sigmoid(torch.tensor([-3.0, 0.0, 0.5])).tolist()
     [0.0, 0.5, 0.75]
     """
+    check_float("x", x)
     return ((x + 1) / 2).clamp(0, 1)
 
 
@@ -259,10 +339,17 @@ def stochastic_sign(
     generator : torch.Generator, optional
         Source of the draws; torch's global one if None.
 
+    Returns
+    -------
+    Tensor
+        Same shape and dtype, every element −1 or +1.
+
     Raises
     ------
     TypeError
-        If `x` is not a float tensor.
+        If `x` is not a float tensor, or `clip_value` no number.
+    ValueError
+        If `clip_value` is not positive.
 
     References
     ----------
@@ -273,7 +360,9 @@ def stochastic_sign(
     >>> stochastic_sign(torch.tensor([-1.0, 1.0])).tolist()
     [-1.0, 1.0]
     """
-    _check_float(x)
-    draw = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-    value = _signs(draw < hard_sigmoid(x), x)
-    return straight_through(_clipped(x, clip_value), value)
+    check_float("x", x)
+    # Half precision has too few fractions between 0 and 1 to draw from.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    draw = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
+    margin = hard_sigmoid(x.detach().to(dtype)) - draw
+    return straight_through(_clipped(x, clip_value), binary_sign(margin, zero=-1).to(x.dtype))

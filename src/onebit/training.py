@@ -1,11 +1,15 @@
 """A training loop short enough to read, the squared hinge loss, and the error it is judged by."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from onebit._operands import check_whole
 
 
 class Epoch(NamedTuple):
@@ -16,6 +20,39 @@ class Epoch(NamedTuple):
     error: float
 
 
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while, and every module back into its own mode after.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    >>> with evaluation_mode(model):
+    ...     print(model[0].training)
+    False
+    >>> model[0].training, model[1].training
+    (True, False)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def squared_hinge(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean squared hinge loss of an L2-SVM with one ±1 target per class.
 
@@ -24,7 +61,20 @@ def squared_hinge(outputs: Tensor, targets: Tensor) -> Tensor:
     outputs : Tensor
         (batch, classes), float.
     targets : Tensor
-        (batch,), class numbers.
+        (batch,), class numbers, int64.
+
+    Returns
+    -------
+    Tensor
+        A scalar: ``max(0, 1 − t · output)²``, averaged over batch and classes, with t = +1 for
+        the right class and −1 for the others.
+
+    Raises
+    ------
+    TypeError
+        If `targets` is not int64.
+    ValueError
+        If the shapes do not fit.
 
     References
     ----------
@@ -37,6 +87,13 @@ def squared_hinge(outputs: Tensor, targets: Tensor) -> Tensor:
     >>> squared_hinge(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()
     1.0
     """
+    if outputs.dim() != 2 or targets.shape != outputs.shape[:1]:
+        raise ValueError(
+            f"outputs must have shape (batch, classes) and targets (batch,), got "
+            f"{tuple(outputs.shape)} and {tuple(targets.shape)}"
+        )
+    if targets.dtype != torch.int64:
+        raise TypeError(f"targets must be class numbers, int64, got {targets.dtype}; use .long()")
     signs = 2 * F.one_hot(targets, outputs.shape[1]).to(outputs.dtype) - 1
     return (1 - signs * outputs).clamp(min=0).square().mean()
 
@@ -54,16 +111,24 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 2000) -> Tensor:
     batch_size : int
         Rows per forward pass.
 
+    Returns
+    -------
+    Tensor
+        (rows,), int64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `model` is not a module, or `batch_size` no positive whole number.
+
     Examples
     --------
     >>> predict(nn.Identity(), torch.tensor([[0.1, 0.9], [2.0, 1.0]])).tolist()
     [1, 0]
     """
-    was_training = model.training
-    model.eval()
-    classes = torch.cat([model(batch).argmax(1) for batch in x.split(batch_size)])
-    model.train(was_training)
-    return classes
+    check_whole("batch_size", batch_size, 1, 2**31 - 1)
+    with evaluation_mode(model):
+        return torch.cat([model(batch).argmax(1) for batch in x.split(batch_size)])
 
 
 def error_rate(model: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -75,13 +140,29 @@ def error_rate(model: nn.Module, x: Tensor, y: Tensor) -> float:
     x, y : Tensor
         Inputs (rows, ...) and class numbers (rows,).
 
+    Raises
+    ------
+    ValueError
+        If inputs and class numbers differ in number, or there are none.
+
     Examples
     --------
     >>> error_rate(nn.Identity(), torch.eye(4), torch.tensor([0, 1, 2, 0]))
     25.0
     """
+    _check_pairs("x and y", x, y)
+    if len(x) == 0:
+        raise ValueError("x has no rows, and so no error rate")
     wrong = int((predict(model, x) != y).sum())
     return 100 * wrong / len(y)
+
+
+def _check_pairs(name: str, x: Tensor, y: Tensor) -> None:
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name} must hold as many inputs as class numbers, got shapes {tuple(x.shape)} and "
+            f"{tuple(y.shape)}; class numbers have shape (rows,)"
+        )
 
 
 def train(
@@ -116,12 +197,19 @@ def train(
     on_step : callable, optional
         Called with the number of steps taken, after every one.
     progress : str, optional
-        Label of a progress bar; None shows none.
+        Label of a progress bar, which tqdm draws; None shows none.
+
+    Returns
+    -------
+    list of Epoch
 
     Raises
     ------
+    TypeError
+        If `model` is not a module, or `epochs` or `batch_size` no whole number.
     ValueError
-        If the training set is smaller than one minibatch, or inputs and targets differ in number.
+        If the training set is smaller than one minibatch, inputs and targets differ in number, or
+        `epochs` is negative.
 
     Examples
     --------
@@ -135,8 +223,12 @@ def train(
     ([1, 2, 3, 4, 5], True)
     """
     x, y = train_set
-    if len(x) != len(y):
-        raise ValueError(f"train_set has {len(x)} inputs but {len(y)} targets")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_whole("epochs", epochs, 0, 2**31 - 1)
+    check_whole("batch_size", batch_size, 1, 2**31 - 1)
+    _check_pairs("train_set", x, y)
+    _check_pairs("test_set", *test_set)
     if len(x) < batch_size:
         raise ValueError(f"train_set has {len(x)} rows, fewer than batch_size={batch_size}")
     history = []
@@ -176,11 +268,20 @@ def recalibrate_batch_norm(model: nn.Module, x: Tensor, batch_size: int = 2000) 
     Parameters
     ----------
     model : nn.Module
-        Changed in place; its quantizers run in evaluation mode, its batch norms in training mode.
+        Its statistics are changed in place; meanwhile its quantizers run in evaluation mode and
+        its batch norms in training mode, and afterwards every module is back in its own.
     x : Tensor
         (rows, ...), as the model wants it.
     batch_size : int
-        Rows per forward pass; the statistics are the plain average over passes.
+        Largest number of rows per forward pass. The rows are split evenly, and the statistics are
+        the average over passes.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module, or `batch_size` no whole number.
+    ValueError
+        If x has no rows, or `batch_size` is not positive.
 
     Examples
     --------
@@ -189,15 +290,19 @@ def recalibrate_batch_norm(model: nn.Module, x: Tensor, batch_size: int = 2000) 
     >>> model[0].running_mean.item()
     2.0
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    for batch in x.split(batch_size):
-        model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.eval()
+    check_whole("batch_size", batch_size, 1, 2**31 - 1)
+    if len(x) == 0:
+        raise ValueError("x has no rows to measure statistics on")
+    with evaluation_mode(model):
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None
+                norm.train()
+            for batch in x.tensor_split(math.ceil(len(x) / batch_size)):
+                model(batch)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
