@@ -64,5 +64,5 @@ _build/sources: FORCE
 # --all, since a page left over from a build that failed would not be read again, and its warning
 # would be lost; it also copies changed styles and scripts.
 _build/html/.complete: $(book_sources) _build/sources .venv/installed
-	@$(PY) -m jupyter_book build -W -n --keep-going --all .
+	@$(PY) .venv/bin/jupyter-book build -W -n --keep-going --all .
 	@touch $@

@@ -46,9 +46,11 @@ find_python() {
     fail "the course needs Python 3.11, 3.12 or 3.13 and $candidate is $found: \`sudo apt-get install python3 python3-venv python3-dev\` on Debian, \`brew install python@3.13\` on macOS, or name one with \`PYTHON=/path/to/python3 make book\`."
 }
 
-# Make .venv unless there is one that works and is of the interpreter asked for.
+# Make .venv unless there is one that works here and is of the interpreter asked for.
 ensure_venv() {
-    if supported "$PY"; then
+    # Its commands hold the tree's address, so an environment does not survive a move.
+    place=$(sed -n 's/^tree: //p' .venv/toolchain 2>/dev/null) || place=''
+    if supported "$PY" && [ "${place:-$PWD}" = "$PWD" ]; then
         [ -n "${PYTHON:-}" ] || return 0
         python=$(find_python)
         [ "$(identity "$python")" != "$(identity "$PY")" ] || return 0
