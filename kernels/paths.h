@@ -30,6 +30,11 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* An empty statement that x passes through in a vector register. Optimisers love to compute parts
+ * of the next round early, and then have more values alive than there are registers: each goes to
+ * memory and back. They do not look through this statement, so x is computed here and stays. */
+#define IN_REGISTER(x) __asm__("" : "+v"(x))
+
 enum onebit_path {
     PATH_SCALAR,
 #if ONEBIT_X86
@@ -51,6 +56,7 @@ struct xnor_block {
     int64_t m, k;
     int32_t *out;
     ptrdiff_t out_stride;
+    int past_caches; /* write with streaming stores: out is large and starts on cache lines */
 };
 
 #endif

@@ -170,7 +170,11 @@ AVX512_VNNI static ALWAYS_INLINE void ternary_rows_avx512(const struct ternary_b
     const int8_t *x = t->x + first * t->x_stride;
     int64_t full = t->k / WEIGHTS;
     __m512i even[8], odd[8];
-    for (int r = 0; r < ROWS; r++) even[r] = odd[r] = _mm512_setzero_si512();
+    UNROLL for (int r = 0; r < ROWS; r++) {
+        even[r] = odd[r] = _mm512_setzero_si512();
+        IN_REGISTER(even[r]);
+        IN_REGISTER(odd[r]);
+    }
     for (int64_t w = 0; w < full; w++)
         add_word_avx512(t->lanes + w * LANES, x + w * WEIGHTS, t->x_stride, even, odd, ROWS);
     if (t->k % WEIGHTS) {
