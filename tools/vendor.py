@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
@@ -107,12 +107,22 @@ def contents(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield target + (inside.name if target.endswith("/") else ""), file.read()
 
 
+def licence(package: str) -> bytes:
+    """Return the licence in an installed package; html-manager's npm package brings none."""
+    texts = [path for path in distribution(package).files or () if path.name == "LICENSE"]
+    return texts[0].read_binary()
+
+
 def fetch() -> dict[str, bytes]:
     """Return every vendored file, from npm and from the installed anywidget."""
     if version("anywidget") != ANYWIDGET:
         sys.exit(f"anywidget {version('anywidget')} is installed, but {ANYWIDGET} is pinned")
     script = files("anywidget") / "nbextension" / "index.js"
-    found = {"widgets/anywidget.js": script.read_bytes()}
+    found = {
+        "widgets/anywidget.js": script.read_bytes(),
+        "widgets/anywidget.LICENSE.txt": licence("anywidget"),
+        "widgets/jupyter-widgets.LICENSE.txt": licence("ipywidgets"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
             found |= contents(package, Path(folder))

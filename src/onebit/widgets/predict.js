@@ -14,7 +14,7 @@ function render({ model, el }) {
   const kept = memory(`predict.${question}`);
   const show = (value) => `${minus(value.toFixed(digits))}${unit && ` ${unit}`}`;
   const slider = h("input", { type: "range", min: low, max: high, step, "aria-label": question });
-  const chosen = h("output", { class: "ob-readout" });
+  const chosen = h("span", { class: "ob-readout" });
   const lock = h("button", { type: "button" }, "Lock in my prediction");
   const again = h("button", { type: "button", hidden: true }, "Predict again");
   const verdict = h("div", { class: "ob-verdict", role: "status", "aria-live": "polite" });

@@ -156,11 +156,16 @@ function legend(series) {
   return h("div", { class: "ob-legend" }, entries);
 }
 
-// The slider is another widget, so its name and spoken value are set from here.
-function nameSlider(el, spec, index) {
-  const handle = el.closest(".onebit-sweep")?.querySelector("[role=slider]");
-  handle?.setAttribute("aria-label", spec.label);
-  handle?.setAttribute("aria-valuetext", spec.positions[index]);
+// The slider is another widget, so its name and spoken value are set from here. It writes its own
+// number into the spoken value at every touch; the observer puts the position's name back.
+function nameSlider(handle, spec, model) {
+  const speak = () => {
+    const position = spec.positions[model.get("index")];
+    if (handle.getAttribute("aria-valuetext") !== position) handle.setAttribute("aria-valuetext", position);
+  };
+  handle.setAttribute("aria-label", spec.label);
+  new MutationObserver(speak).observe(handle, { attributeFilter: ["aria-valuetext"] });
+  speak();
 }
 
 function render({ model, el }) {
@@ -174,12 +179,13 @@ function render({ model, el }) {
   function draw() {
     const index = model.get("index");
     readout.textContent = model.get("texts")[index];
-    nameSlider(el, spec, index);
+    const handle = el.closest(".onebit-sweep")?.querySelector("[role=slider]:not([aria-label])");
+    if (handle) nameSlider(handle, spec, model);
     if (spec.drawings) {
       figure.innerHTML = spec.drawings[index];
       return;
     }
-    const width = Math.min(figure.clientWidth, 720);
+    const width = figure.clientWidth;
     if (width === 0) return;
     const height = Math.round(Math.min(Math.max(width * 0.55, 220), 340));
     const frame = paper(spec, width, height);

@@ -349,7 +349,9 @@ def _number(value: Any, where: str) -> float | int:
 
 
 def _numbers(values: Any, where: str) -> list[float | int]:
-    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{where} must be a sequence of numbers, got {type(values).__name__}")
     return [_number(value, f"{where}[{i}]") for i, value in enumerate(values)]
 
 

@@ -1,0 +1,110 @@
+"""A headless Chromium that may reach no other machine, and a page that tells what went wrong."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:")
+
+
+def missing(what: str, cure: str) -> None:
+    """Skip the test with the cure, or fail it where ONEBIT_REQUIRE_BROWSER=1 asks for a browser."""
+    if os.environ.get("ONEBIT_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{what}, and ONEBIT_REQUIRE_BROWSER=1; {cure}")
+    pytest.skip(f"{what}; {cure}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the system's Chromium or Chrome, or else Playwright's own."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        except Error:
+            missing(
+                "no browser to test in", "apt-get install chromium, or playwright install chromium"
+            )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(
+    browser: Browser,
+    address: str | Path,
+    *,
+    width: int = 1280,
+    theme: str = "light",
+    scripts: bool = True,
+) -> Iterator[Page]:
+    """Open a page; at the end, fail on script errors and on requests to other machines."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme=theme,
+        java_script_enabled=scripts,
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    faults: list[str] = []
+
+    def guard(route):
+        if route.request.url.startswith(LOCAL):
+            route.continue_()
+        else:
+            faults.append(f"asked another machine for {route.request.url}")
+            route.abort()
+
+    page.route("**/*", guard)
+    page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
+    page.on(
+        "console",
+        lambda line: faults.append(f"console: {line.text}") if line.type == "error" else None,
+    )
+    if scripts:  # without them, Chromium cancels what it began to load
+        page.on("requestfailed", lambda request: faults.append(f"not found: {request.url}"))
+    page.goto(address.as_uri() if isinstance(address, Path) else address)
+    try:
+        yield page
+    except Exception as error:
+        error.add_note(f"the page said: {faults or 'nothing'}")
+        raise
+    finally:
+        context.close()
+    assert not faults, f"{address}: {faults}"
+
+
+def settle(page: Page) -> None:
+    """Wait until every widget of the page is drawn and all mathematics set."""
+    views = page.locator("script[type='application/vnd.jupyter.widget-view+json']").count()
+    if views:
+        page.wait_for_function(
+            "n => document.querySelectorAll('.widget-subarea, .jupyter-widgets-view').length >= n"
+            " && [...document.querySelectorAll('.onebit-sweep')]"
+            ".every(e => e.querySelector('.ob-readout')?.textContent)",
+            arg=views,
+        )
+    if page.evaluate("Boolean(window.MathJax?.startup)"):
+        page.evaluate("MathJax.startup.promise.then(() => null)")
+
+
+def overflow(page: Page) -> int:
+    """Return by how many pixels the page is wider than the window."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
