@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 BOOTSTRAP = (ROOT / "tools" / "bootstrap.sh").read_text(encoding="utf-8")
 TARGETS = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.M).group(1).split()[:-1]
-TOOLS = "awk cat cksum cmp cp dirname env find make mkdir printf rm sed sh sort touch uname xcode-select"
+TOOLS = "awk cat cksum cmp cp dirname env find make mkdir printf rm sed sh sort touch uname"
 
 # An interpreter's stand-in: it runs what follows -c in the real one after a line of its own, and
 # writes down everything else that it is asked to do.
@@ -50,7 +50,7 @@ class Tree:
             (self.root / name).touch()
         self.bin.mkdir()
         self.log.touch()
-        for tool in TOOLS.split():
+        for tool in [*TOOLS.split(), "xcode-select"]:
             if found := shutil.which(tool):
                 (self.bin / tool).symlink_to(found)
 
