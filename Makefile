@@ -64,5 +64,6 @@ _build/sources: FORCE
 # --all, since a page left over from a build that failed would not be read again, and its warning
 # would be lost; it also copies changed styles and scripts.
 _build/html/.complete: $(book_sources) _build/sources .venv/installed
-	@$(PY) .venv/bin/jupyter-book build -W -n --keep-going --all .
+	@echo 'Building the book'
+	@$(PY) .venv/bin/jupyter-book build -q -W -n --keep-going --all .
 	@touch $@

@@ -246,7 +246,7 @@ def test_the_book_is_made_once(built):
 def test_a_change_makes_the_book_again_without_installing(built, change):
     change(built.root)
     assert built.make("book").returncode == 0
-    assert built.done() == [".venv/bin/jupyter-book build -W -n --keep-going --all ."]
+    assert built.done() == [".venv/bin/jupyter-book build -q -W -n --keep-going --all ."]
 
 
 def test_a_change_of_the_kernel_installs_without_resolving_again(built):
@@ -283,7 +283,7 @@ def test_a_failed_build_of_the_book_is_tried_again(built):
     (built.root / ".venv/bin/python").write_text(stand_in)
     built.done()
     assert built.make("book").returncode == 0
-    assert built.done() == [".venv/bin/jupyter-book build -W -n --keep-going --all ."]
+    assert built.done() == [".venv/bin/jupyter-book build -q -W -n --keep-going --all ."]
 
 
 def test_clean_leaves_sources_data_and_environment(built):
