@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 BOOTSTRAP = (ROOT / "tools" / "bootstrap.sh").read_text(encoding="utf-8")
 TARGETS = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.M).group(1).split()[:-1]
-TOOLS = "awk cat cksum cmp cp dirname env find make mkdir printf rm sed sh sort touch uname"
+TOOLS = "awk cat cksum cmp cp dirname echo env find make mkdir printf rm sed sh sort touch uname"
 
 # An interpreter's stand-in: it runs what follows -c in the real one after a line of its own, and
 # writes down everything else that it is asked to do.
