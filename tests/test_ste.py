@@ -125,18 +125,19 @@ def test_gradient_table(f, expected, upstream):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_bound_itself_passes_its_gradient_in_every_dtype(dtype):
-    above = torch.nextafter(torch.tensor(0.1, dtype=torch.float32), torch.tensor(1.0)).item()
-    assert gradient(lambda x: ste_sign(x, 0.1), [0.1, -0.1], dtype) == [1, 1]
-    assert gradient(lambda x: ste_sign(x, 0.1), [above], torch.float32) == [0]
+    for bound in (1e-3, 0.1, 0.5, 0.75, 1, 1.999, 1.99999999, 2.0, 3.0, 100.0):
+        at = torch.tensor(bound, dtype=dtype).item()
+        above = at * (1 + torch.finfo(dtype).eps)
+        got = gradient(lambda x, c=bound: ste_sign(x, c), [above, at, -at, -above], dtype)
+        assert got == [0, 1, 1, 0], (bound, at, above)
 
 
-def test_nan_gets_no_gradient_through_a_mask():
-    assert gradient(ste_sign, [NAN, 0.5]) == [0, 1]
-
-
-@given(st.floats(-3, 3), st.floats(0.01, 3))
-def test_ste_sign_gradient_is_the_indicator(x, clip_value):
-    assert gradient(lambda t: ste_sign(t, clip_value), [x]) == [float(abs(x) <= clip_value)]
+@given(st.floats(-3, 3), st.floats(0.01, 3), st.sampled_from([-1, 0, 1]))
+def test_ste_sign_gradient_is_the_indicator(x, clip_value, steps):
+    neighbour = clip_value if steps == 0 else math.nextafter(clip_value, steps * INF)
+    points = [x, neighbour, -neighbour]
+    expected = [float(abs(p) <= clip_value) for p in points]
+    assert gradient(lambda t: ste_sign(t, clip_value), points) == expected
 
 
 @given(st.floats(-3, 3))
