@@ -38,25 +38,42 @@ int64_t onebit_ternary_lanes_size(int64_t n, int64_t k) {
     return ceil_div(n, LANES) * ceil_div(k, WEIGHTS) * LANES;
 }
 
-/* Where weight i of its sixteen stands in a word of the lane layout. */
-static inline int lane_shift(int64_t i) { return (int)(i % 4 * 8 + i / 4 * 2); }
+/* Weight i = 4 a + b moves from field 4 a + b to field 4 b + a: a transposition of 4 x 4 fields of
+ * 2 bits, done by exchanging off-diagonal pairs twice. It is its own inverse. */
+static inline uint32_t transpose_fields(uint32_t v) {
+    uint32_t t = (v ^ v >> 6) & 0x00cc00cc;
+    v ^= t ^ t << 6;
+    t = (v ^ v >> 12) & 0x0000f0f0;
+    return v ^ t ^ t << 12;
+}
+
+/* Sixteen fields at once: codes 00, 01, 11 for 0, 1, -1 become u = w + 1, and back. */
+#define LOW_BITS 0x55555555u
+static inline uint32_t add_one(uint32_t v) { return v ^ LOW_BITS ^ (v & LOW_BITS) << 1; }
+static inline uint32_t take_one(uint32_t v) { return v ^ LOW_BITS ^ (~v & LOW_BITS) << 1; }
+
+/* The fields of word w that lie before k. */
+static inline uint32_t known_fields(int64_t w, int64_t k) {
+    int64_t count = at_most(WEIGHTS, k - w * WEIGHTS);
+    return ~0u >> (32 - 2 * count);
+}
 
 int onebit_ternary_lanes_from_words(const uint64_t *words, ptrdiff_t stride, int64_t n, int64_t k,
                                     uint32_t *lanes) {
     int64_t k_words = ceil_div(k, WEIGHTS);
-    int wrong = 0;
-    memset(lanes, 0, (size_t)onebit_ternary_lanes_size(n, k) * sizeof *lanes);
-    for (int64_t j = 0; j < n; j++)
+    uint32_t wrong = 0;
+    for (int64_t j = 0; j < ceil_div(n, LANES) * LANES; j++)
         for (int64_t w = 0; w < k_words; w++) {
-            uint32_t codes = (uint32_t)(words[j * stride + w / 2] >> (w % 2 * 32)), lane = 0;
-            for (int64_t i = 0; i < at_most(WEIGHTS, k - w * WEIGHTS); i++) {
-                uint32_t code = codes >> (2 * i) & 3;
-                wrong |= code == 2;
-                lane |= ((code + 1) & 3) << lane_shift(i);
+            uint32_t lane = 0;
+            if (j < n) {
+                uint32_t known = known_fields(w, k);
+                uint32_t codes = (uint32_t)(words[j * stride + w / 2] >> (w % 2 * 32)) & known;
+                wrong |= codes >> 1 & ~codes & LOW_BITS;
+                lane = transpose_fields(add_one(codes) & known);
             }
             lanes[(j / LANES * k_words + w) * LANES + j % LANES] = lane;
         }
-    return wrong;
+    return wrong != 0;
 }
 
 void onebit_ternary_words_from_lanes(const uint32_t *lanes, int64_t n, int64_t k,
@@ -65,14 +82,13 @@ void onebit_ternary_words_from_lanes(const uint32_t *lanes, int64_t n, int64_t k
     memset(words, 0, (size_t)(n * row_words) * sizeof *words);
     for (int64_t j = 0; j < n; j++)
         for (int64_t w = 0; w < k_words; w++) {
-            uint32_t lane = lanes[(j / LANES * k_words + w) * LANES + j % LANES], codes = 0;
-            for (int64_t i = 0; i < at_most(WEIGHTS, k - w * WEIGHTS); i++)
-                codes |= (((lane >> lane_shift(i)) - 1) & 3) << (2 * i);
+            uint32_t lane = lanes[(j / LANES * k_words + w) * LANES + j % LANES];
+            uint32_t codes = take_one(transpose_fields(lane)) & known_fields(w, k);
             words[j * row_words + w / 2] |= (uint64_t)codes << (w % 2 * 32);
         }
 }
 
-/* ---- one block: m rows of x against sixteen outputs --------------------------------------------- */
+/* ---- one block: m rows of x against sixteen outputs, or twice sixteen ---------------------------- */
 
 struct ternary_block {
     const int8_t *x;
@@ -90,26 +106,63 @@ static inline void copy_tail(int8_t *tail, const int8_t *x, int64_t k) {
     memcpy(tail, x + k / WEIGHTS * WEIGHTS, (size_t)(k % WEIGHTS));
 }
 
-/* Unsigned arithmetic throughout: sums of x u may pass 2^31, and wrap back when sum x is taken. */
+/* Four weights of every output at a time, as bytes: a loop that compilers turn into vector code.
+ * Unsigned arithmetic throughout: sums of x u may pass 2^31, and wrap back when sum x is taken. */
 static void ternary_scalar(const struct ternary_block *t) {
     int64_t k_words = ceil_div(t->k, WEIGHTS);
     for (int64_t i = 0; i < t->m; i++) {
-        uint32_t sums[LANES] = {0};
+        uint32_t sums[LANES];
         int8_t tail[WEIGHTS];
         copy_tail(tail, t->x + i * t->x_stride, t->k);
+        for (int j = 0; j < LANES; j++) sums[j] = -(uint32_t)t->x_sums[i];
         for (int64_t w = 0; w < k_words; w++) {
-            const int8_t *x = t->x + i * t->x_stride + w * WEIGHTS;
-            if ((w + 1) * WEIGHTS > t->k) x = tail;
-            for (int q = 0; q < WEIGHTS; q++)
-                for (int j = 0; j < LANES; j++)
-                    sums[j] += (uint32_t)x[q] * (t->lanes[w * LANES + j] >> lane_shift(q) & 3);
+            const int8_t *x = (w + 1) * WEIGHTS > t->k ? tail
+                                                       : t->x + i * t->x_stride + w * WEIGHTS;
+            const uint32_t *words = t->lanes + w * LANES;
+            for (int q = 0; q < 4; q++) {
+                uint32_t x0 = (uint32_t)x[4 * q], x1 = (uint32_t)x[4 * q + 1];
+                uint32_t x2 = (uint32_t)x[4 * q + 2], x3 = (uint32_t)x[4 * q + 3];
+                for (int j = 0; j < LANES; j++) {
+                    uint32_t u = words[j] >> (2 * q);
+                    /* u is 0, 1 or 2: x where bit 0 is set, 2 x where bit 1 is. */
+                    sums[j] += (x0 & -(u & 1)) + (x1 & -(u >> 8 & 1)) + (x2 & -(u >> 16 & 1)) +
+                               (x3 & -(u >> 24 & 1)) +
+                               2 * ((x0 & -(u >> 1 & 1)) + (x1 & -(u >> 9 & 1)) +
+                                    (x2 & -(u >> 17 & 1)) + (x3 & -(u >> 25 & 1)));
+                }
+            }
         }
-        for (int j = 0; j < LANES; j++)
-            t->out[i * t->out_stride + j] = (int32_t)(sums[j] - (uint32_t)t->x_sums[i]);
+        for (int j = 0; j < LANES; j++) t->out[i * t->out_stride + j] = (int32_t)sums[j];
+    }
+}
+
+static void sum_rows(const struct ternary_block *t, int32_t *sums) {
+    for (int64_t i = 0; i < t->m; i++) {
+        sums[i] = 0;
+        for (int64_t q = 0; q < t->k; q++) sums[i] += t->x[i * t->x_stride + q];
     }
 }
 
 #if ONEBIT_X86
+/* PSADBW adds eight unsigned bytes at once; x xor 0x80 is x + 128 read without a sign. */
+TARGET("avx2") static void sum_rows_avx2(const struct ternary_block *t, int32_t *sums) {
+    const __m256i sign = _mm256_set1_epi8(-128);
+    for (int64_t i = 0; i < t->m; i++) {
+        const int8_t *x = t->x + i * t->x_stride;
+        __m256i total = _mm256_setzero_si256();
+        int64_t q = 0;
+        for (; q + 32 <= t->k; q += 32) {
+            __m256i v = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(x + q)), sign);
+            total = _mm256_add_epi64(total, _mm256_sad_epu8(v, _mm256_setzero_si256()));
+        }
+        __m128i half = _mm_add_epi64(_mm256_castsi256_si128(total),
+                                     _mm256_extracti128_si256(total, 1));
+        int64_t sum = _mm_extract_epi64(half, 0) + _mm_extract_epi64(half, 1) - 128 * q;
+        for (; q < t->k; q++) sum += x[q];
+        sums[i] = (int32_t)sum;
+    }
+}
+
 static inline int load32(const int8_t *p) {
     int v;
     memcpy(&v, p, sizeof v);
@@ -117,84 +170,151 @@ static inline int load32(const int8_t *p) {
 }
 
 /* PMADDUBSW multiplies 32 bytes and adds pairs into 16 bits: at most 2 * 2 * 128 in magnitude, so
- * 32 of them fit before they must be widened. */
-TARGET("avx2") static void ternary_avx2(const struct ternary_block *t) {
+ * that 32 of them fit before they must be widened. ROWS rows share the unpacking of half a block. */
+#define AVX2 TARGET("avx2")
+AVX2 static ALWAYS_INLINE void ternary_rows_avx2(const struct ternary_block *t, int64_t first,
+                                                 const int ROWS) {
+    enum { WORDS_AT_ONCE = 8 };
     const __m256i two_bits = _mm256_set1_epi8(3), one = _mm256_set1_epi16(1);
-    int64_t k_words = ceil_div(t->k, WEIGHTS);
-    for (int64_t i = 0; i < t->m; i++) {
-        int8_t tail[WEIGHTS];
-        copy_tail(tail, t->x + i * t->x_stride, t->k);
-        for (int half = 0; half < LANES; half += 8) {
-            __m256i sums = _mm256_set1_epi32(-t->x_sums[i]);
-            for (int64_t w = 0; w < k_words;) {
-                __m256i pairs = _mm256_setzero_si256();
-                for (int64_t stop = at_most(k_words, w + 8); w < stop; w++) {
-                    const int8_t *x = t->x + i * t->x_stride + w * WEIGHTS;
-                    if ((w + 1) * WEIGHTS > t->k) x = tail;
-                    __m256i words =
-                        _mm256_loadu_si256((const __m256i *)(t->lanes + w * LANES + half));
-                    UNROLL for (int q = 0; q < 4; q++) {
-                        __m256i u = _mm256_and_si256(_mm256_srli_epi32(words, 2 * q), two_bits);
-                        __m256i four = _mm256_set1_epi32(load32(x + 4 * q));
-                        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(u, four));
+    const int8_t *x = t->x + first * t->x_stride;
+    int64_t k_words = ceil_div(t->k, WEIGHTS), full = t->k / WEIGHTS;
+    int8_t tails[4 * WEIGHTS];
+    for (int r = 0; r < ROWS; r++) copy_tail(tails + r * WEIGHTS, x + r * t->x_stride, t->k);
+    for (int half = 0; half < LANES; half += 8) {
+        __m256i sums[4];
+        UNROLL for (int r = 0; r < ROWS; r++) sums[r] = _mm256_set1_epi32(-t->x_sums[first + r]);
+        for (int64_t w = 0; w < k_words;) {
+            __m256i pairs[4];
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                pairs[r] = _mm256_setzero_si256();
+                IN_REGISTER(pairs[r]);
+            }
+            for (int64_t stop = at_most(k_words, w + WORDS_AT_ONCE); w < stop; w++) {
+                const int8_t *sixteen = w < full ? x + w * WEIGHTS : tails;
+                ptrdiff_t stride = w < full ? t->x_stride : WEIGHTS;
+                __m256i words =
+                    _mm256_loadu_si256((const __m256i *)(t->lanes + w * LANES + half));
+                UNROLL for (int q = 0; q < 4; q++) {
+                    __m256i u = _mm256_and_si256(_mm256_srli_epi32(words, 2 * q), two_bits);
+                    UNROLL for (int r = 0; r < ROWS; r++) {
+                        __m256i four = _mm256_set1_epi32(load32(sixteen + r * stride + 4 * q));
+                        pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(u, four));
                     }
                 }
-                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, one));
             }
-            _mm256_storeu_si256((__m256i *)(t->out + i * t->out_stride + half), sums);
+            UNROLL for (int r = 0; r < ROWS; r++) sums[r] =
+                _mm256_add_epi32(sums[r], _mm256_madd_epi16(pairs[r], one));
+        }
+        UNROLL for (int r = 0; r < ROWS; r++) _mm256_storeu_si256(
+            (__m256i *)(t->out + (first + r) * t->out_stride + half), sums[r]);
+    }
+}
+
+AVX2 static void ternary_avx2(const struct ternary_block *t) {
+    int64_t i = 0;
+    for (; i + 4 <= t->m; i += 4) ternary_rows_avx2(t, i, 4);
+    if (t->m & 2) ternary_rows_avx2(t, i, 2), i += 2;
+    if (t->m & 1) ternary_rows_avx2(t, i, 1);
+}
+
+/* VPDPBUSD multiplies 64 bytes and adds fours straight into 32 bits, twice a cycle; a load that
+ * broadcasts four bytes of x can not keep up with that. So two blocks share each broadcast, and
+ * eight rows each unpacked word: 16 sums, of which none waits for itself. */
+#define AVX512_VNNI TARGET("avx512f,avx512bw,avx512vl,avx512vnni")
+enum { PAIR = 2 };
+
+/* Sixteen weights of each output against ROWS rows of x, `stride` bytes apart. */
+AVX512_VNNI static ALWAYS_INLINE void add_word_avx512(__m512i sums[][PAIR], const uint32_t *lanes,
+                                                      int64_t block_size, const int8_t *x,
+                                                      ptrdiff_t stride, const int ROWS,
+                                                      const int BLOCKS) {
+    __m512i words[PAIR], u[PAIR];
+    UNROLL for (int c = 0; c < BLOCKS; c++) words[c] = _mm512_loadu_si512(lanes + c * block_size);
+    UNROLL for (int q = 0; q < 4; q++) {
+        UNROLL for (int c = 0; c < BLOCKS; c++) u[c] =
+            _mm512_and_si512(_mm512_srli_epi32(words[c], 2 * (unsigned)q), _mm512_set1_epi8(3));
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            __m512i four = _mm512_set1_epi32(load32(x + r * stride + 4 * q));
+            UNROLL for (int c = 0; c < BLOCKS; c++) sums[r][c] =
+                _mm512_dpbusd_epi32(sums[r][c], u[c], four);
         }
     }
 }
 
-/* VPDPBUSD multiplies 64 bytes and adds fours straight into 32 bits. It answers after five cycles
- * and two can start in each, so every row keeps two sums. */
-#define AVX512_VNNI TARGET("avx512f,avx512bw,avx512vl,avx512vnni")
-
-/* Sixteen weights of sixteen outputs against ROWS rows of x, `stride` bytes apart. */
-AVX512_VNNI static ALWAYS_INLINE void add_word_avx512(const uint32_t *lanes, const int8_t *x,
-                                                      ptrdiff_t stride, __m512i *even,
-                                                      __m512i *odd, const int ROWS) {
-    __m512i words = _mm512_loadu_si512(lanes), u[4];
-    UNROLL for (int q = 0; q < 4; q++) u[q] =
-        _mm512_and_si512(_mm512_srli_epi32(words, 2 * q), _mm512_set1_epi8(3));
-    UNROLL for (int r = 0; r < ROWS; r++, x += stride) {
-        even[r] = _mm512_dpbusd_epi32(even[r], u[0], _mm512_set1_epi32(load32(x)));
-        odd[r] = _mm512_dpbusd_epi32(odd[r], u[1], _mm512_set1_epi32(load32(x + 4)));
-        even[r] = _mm512_dpbusd_epi32(even[r], u[2], _mm512_set1_epi32(load32(x + 8)));
-        odd[r] = _mm512_dpbusd_epi32(odd[r], u[3], _mm512_set1_epi32(load32(x + 12)));
-    }
-}
-
 AVX512_VNNI static ALWAYS_INLINE void ternary_rows_avx512(const struct ternary_block *t,
-                                                          int64_t first, const int ROWS) {
+                                                          int64_t first, const int ROWS,
+                                                          const int BLOCKS) {
     const int8_t *x = t->x + first * t->x_stride;
-    int64_t full = t->k / WEIGHTS;
-    __m512i even[8], odd[8];
-    UNROLL for (int r = 0; r < ROWS; r++) {
-        even[r] = odd[r] = _mm512_setzero_si512();
-        IN_REGISTER(even[r]);
-        IN_REGISTER(odd[r]);
+    int64_t full = t->k / WEIGHTS, block_size = ceil_div(t->k, WEIGHTS) * LANES;
+    __m512i sums[8][PAIR];
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int c = 0; c < BLOCKS; c++) {
+        sums[r][c] = _mm512_set1_epi32(-t->x_sums[first + r]);
+        IN_REGISTER(sums[r][c]);
     }
     for (int64_t w = 0; w < full; w++)
-        add_word_avx512(t->lanes + w * LANES, x + w * WEIGHTS, t->x_stride, even, odd, ROWS);
+        add_word_avx512(sums, t->lanes + w * LANES, block_size, x + w * WEIGHTS, t->x_stride, ROWS,
+                        BLOCKS);
     if (t->k % WEIGHTS) {
         int8_t tails[8 * WEIGHTS];
         for (int r = 0; r < ROWS; r++) copy_tail(tails + r * WEIGHTS, x + r * t->x_stride, t->k);
-        add_word_avx512(t->lanes + full * LANES, tails, WEIGHTS, even, odd, ROWS);
+        add_word_avx512(sums, t->lanes + full * LANES, block_size, tails, WEIGHTS, ROWS, BLOCKS);
     }
-    UNROLL for (int r = 0; r < ROWS; r++) {
-        __m512i sums = _mm512_add_epi32(even[r], odd[r]);
-        sums = _mm512_sub_epi32(sums, _mm512_set1_epi32(t->x_sums[first + r]));
-        _mm512_storeu_si512(t->out + (first + r) * t->out_stride, sums);
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int c = 0; c < BLOCKS; c++)
+        _mm512_storeu_si512(t->out + (first + r) * t->out_stride + c * LANES, sums[r][c]);
+}
+
+/* One row alone has no one to share the unpacking with, so it unpacks less: the fields of a word
+ * are masked where they stand, as u, 4 u, 16 u and 64 u, and summed apart; the shifts come once at
+ * the end. 64 * 2 * 128 for each of four weights fit 2^18 weights into a sum of 32 bits. */
+AVX512_VNNI static void ternary_vector_avx512(const struct ternary_block *t, int64_t row) {
+    enum { WORDS_AT_ONCE = 1 << 14 };
+    const int8_t *x = t->x + row * t->x_stride;
+    int64_t full = t->k / WEIGHTS;
+    __m512i total = _mm512_set1_epi32(-t->x_sums[row]);
+    int8_t tail[WEIGHTS];
+    copy_tail(tail, x, t->k);
+    for (int64_t w = 0; w * WEIGHTS < t->k;) {
+        __m512i sums[4];
+        UNROLL for (int q = 0; q < 4; q++) {
+            sums[q] = _mm512_setzero_si512();
+            IN_REGISTER(sums[q]);
+        }
+        for (int64_t stop = at_most(ceil_div(t->k, WEIGHTS), w + WORDS_AT_ONCE); w < stop; w++) {
+            const int8_t *sixteen = w < full ? x + w * WEIGHTS : tail;
+            __m512i words = _mm512_loadu_si512(t->lanes + w * LANES);
+            UNROLL for (int q = 0; q < 4; q++) {
+                __m512i u = _mm512_and_si512(words, _mm512_set1_epi8((char)(3 << 2 * q)));
+                __m512i four = _mm512_set1_epi32(load32(sixteen + 4 * q));
+                sums[q] = _mm512_dpbusd_epi32(sums[q], u, four);
+            }
+        }
+        UNROLL for (int q = 0; q < 4; q++) total =
+            _mm512_add_epi32(total, _mm512_srai_epi32(sums[q], 2 * (unsigned)q));
     }
+    _mm512_storeu_si512(t->out + row * t->out_stride, total);
 }
 
 AVX512_VNNI static void ternary_avx512(const struct ternary_block *t) {
     int64_t i = 0;
-    for (; i + 8 <= t->m; i += 8) ternary_rows_avx512(t, i, 8);
-    if (t->m & 4) ternary_rows_avx512(t, i, 4), i += 4;
-    if (t->m & 2) ternary_rows_avx512(t, i, 2), i += 2;
-    if (t->m & 1) ternary_rows_avx512(t, i, 1);
+    for (; i + 8 <= t->m; i += 8) ternary_rows_avx512(t, i, 8, 1);
+    if (t->m & 4) ternary_rows_avx512(t, i, 4, 1), i += 4;
+    if (t->m & 2) ternary_rows_avx512(t, i, 2, 1), i += 2;
+    if (t->m & 1) ternary_vector_avx512(t, i);
+}
+
+AVX512_VNNI static void ternary_pair_avx512(const struct ternary_block *t) {
+    int64_t i = 0;
+    for (; i + 8 <= t->m; i += 8) ternary_rows_avx512(t, i, 8, PAIR);
+    struct ternary_block rest = *t;
+    rest.m -= i;
+    rest.x += i * t->x_stride;
+    rest.x_sums += i;
+    rest.out += i * t->out_stride;
+    for (int c = 0; c < PAIR; c++) {
+        ternary_avx512(&rest);
+        rest.lanes += ceil_div(t->k, WEIGHTS) * LANES;
+        rest.out += LANES;
+    }
 }
 #endif /* ONEBIT_X86 */
 
@@ -210,6 +330,27 @@ static void (*const ternary_paths[])(const struct ternary_block *) = {
 #endif
 };
 
+static void (*const sum_rows_paths[])(const struct ternary_block *, int32_t *) = {
+    [PATH_SCALAR] = sum_rows,
+#if ONEBIT_X86
+    [PATH_POPCNT] = sum_rows,
+    [PATH_AVX2] = sum_rows_avx2,
+    [PATH_AVX512] = sum_rows_avx2,
+#endif
+#if ONEBIT_NEON
+    [PATH_NEON] = sum_rows,
+#endif
+};
+
+/* Where a path has one: thirty-two outputs at once. */
+static void (*const ternary_pair_paths[PATH_COUNT])(const struct ternary_block *) = {
+#if ONEBIT_X86
+    [PATH_AVX512] = ternary_pair_avx512,
+#else
+    0,
+#endif
+};
+
 /* ---- the product: blocks of rows and outputs, shared among threads ------------------------------ */
 
 struct product {
@@ -217,6 +358,8 @@ struct product {
     int64_t n;
     int64_t chunk_blocks, column_tasks;
     void (*path)(const struct ternary_block *);
+    void (*pair_path)(const struct ternary_block *);
+    void (*sum_rows)(const struct ternary_block *, int32_t *);
 };
 
 static void multiply_part(const void *data, int64_t task) {
@@ -230,17 +373,16 @@ static void multiply_part(const void *data, int64_t task) {
     t.m = at_most(MOST_ROWS, t.m - row);
     t.x += row * t.x_stride;
     t.x_sums = sums;
-    for (int64_t i = 0; i < t.m; i++) {
-        sums[i] = 0;
-        for (int64_t q = 0; q < t.k; q++) sums[i] += t.x[i * t.x_stride + q];
-    }
-    for (; block < last_block; block++) {
+    p->sum_rows(&t, sums);
+    for (int64_t step; block < last_block; block += step) {
         int64_t j = block * LANES, count = at_most(LANES, p->n - j);
         int in_place = count == LANES;
+        int paired = p->pair_path && block + 2 <= last_block && p->n - j >= 2 * LANES;
+        step = paired ? 2 : 1;
         t.lanes = p->block.lanes + block * block_size;
         t.out = in_place ? p->block.out + row * p->block.out_stride + j : products;
         t.out_stride = in_place ? p->block.out_stride : LANES;
-        p->path(&t);
+        (paired ? p->pair_path : p->path)(&t);
         for (int64_t i = 0; !in_place && i < t.m; i++)
             memcpy(p->block.out + (row + i) * p->block.out_stride + j, products + i * LANES,
                    (size_t)count * sizeof *products);
@@ -255,6 +397,8 @@ void onebit_ternary_gemm(int path, int threads, const int8_t *x, ptrdiff_t x_str
                   .out_stride = out_stride},
         .n = n,
         .path = ternary_paths[path],
+        .pair_path = ternary_pair_paths[path],
+        .sum_rows = sum_rows_paths[path],
     };
     if (m == 0 || n == 0) return;
     int64_t blocks = ceil_div(n, LANES), row_tasks = ceil_div(m, MOST_ROWS);

@@ -24,13 +24,14 @@
  *
  * ONE SOURCE, MANY MACHINES. Every path is one function compiled for its own instruction set by
  * __attribute__((target)), and all read the same layout, so that a path is chosen when the program
- * runs. In bits of k per cycle and core, as bounded by the execution ports of recent x86:
+ * runs. One-bit multiply-adds per cycle and core, as the operations below and the execution ports
+ * of recent processors bound them:
  *
- *     scalar               about 5     shifts, masks and one multiplication count 64 bits
- *     popcnt                    64     one 64-bit popcount a cycle
- *     avx2                     120     no vector popcount: carry-save adders, then a 16-entry table
- *     avx512-vpopcntdq         410     carry-save with three-input logic, then VPOPCNTD
- *     neon                     128     CNT counts bytes
+ *     scalar                about 15     shifts, masks and one multiplication count 64 bits
+ *     popcnt                      64     one 64-bit popcount a cycle
+ *     avx2                       120     no vector popcount: carry-save adders, then a small table
+ *     avx512-vpopcntdq           410     carry-save by three-input logic, then VPOPCNTD
+ *     neon                  85 to 170    CNT counts bytes; two to four vector ports
  */
 #include "xnor_popcount.h"
 
@@ -336,6 +337,66 @@ static void (*const xnor_paths[])(const struct xnor_block *) = {
 #endif
 };
 
+/* ---- thresholds: sixteen products become sixteen bits ------------------------------------------- */
+
+struct bits_block {
+    const int32_t *products; /* rows of sixteen */
+    int64_t rows;
+    int32_t thresholds[LANES];
+    uint16_t flip, known; /* which bits to invert, and which to keep */
+    char *out;
+    ptrdiff_t out_stride; /* in bytes */
+};
+
+/* Each thread writes its own sixteen bits of a word: neighbours may be written at the same time. */
+static inline void write16(const struct bits_block *t, int64_t row, uint32_t bits) {
+    uint16_t half = (uint16_t)((bits ^ t->flip) & t->known);
+    memcpy(t->out + row * t->out_stride, &half, sizeof half);
+}
+
+static void bits_portable(const struct bits_block *t) {
+    for (int64_t i = 0; i < t->rows; i++) {
+        uint32_t bits = 0;
+        for (int l = 0; l < LANES; l++)
+            bits |= (uint32_t)(t->products[i * LANES + l] >= t->thresholds[l]) << l;
+        write16(t, i, bits);
+    }
+}
+
+#if ONEBIT_X86
+AVX2 static void bits_avx2(const struct bits_block *t) {
+    __m256i low = _mm256_loadu_si256((const __m256i *)t->thresholds);
+    __m256i high = _mm256_loadu_si256((const __m256i *)t->thresholds + 1);
+    for (int64_t i = 0; i < t->rows; i++) {
+        const __m256i *p = (const __m256i *)(t->products + i * LANES);
+        __m256i less_low = _mm256_cmpgt_epi32(low, _mm256_loadu_si256(p));
+        __m256i less_high = _mm256_cmpgt_epi32(high, _mm256_loadu_si256(p + 1));
+        uint32_t less = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(less_low)) |
+                        (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(less_high)) << 8;
+        write16(t, i, ~less);
+    }
+}
+
+AVX512 static void bits_avx512(const struct bits_block *t) {
+    __m512i thresholds = _mm512_loadu_si512(t->thresholds);
+    for (int64_t i = 0; i < t->rows; i++)
+        write16(t, i,
+                _mm512_cmpge_epi32_mask(_mm512_loadu_si512(t->products + i * LANES), thresholds));
+}
+#endif
+
+static void (*const bits_paths[])(const struct bits_block *) = {
+    [PATH_SCALAR] = bits_portable,
+#if ONEBIT_X86
+    [PATH_POPCNT] = bits_portable,
+    [PATH_AVX2] = bits_avx2,
+    [PATH_AVX512] = bits_avx512,
+#endif
+#if ONEBIT_NEON
+    [PATH_NEON] = bits_portable,
+#endif
+};
+
 /* ---- the product: blocks of rows and outputs, shared among threads ------------------------------ */
 
 enum { MOST_ROWS = 256, A_BYTES = 16384, STREAMED_BYTES = 1 << 20 };
@@ -345,7 +406,8 @@ struct product {
     int64_t n;
     int64_t chunk_rows, chunk_blocks, column_tasks;
     void (*path)(const struct xnor_block *);
-    const int32_t *thresholds; /* of xnor_gemm_bits, and what follows too */
+    void (*bits_path)(const struct bits_block *); /* of xnor_gemm_bits, and what follows too */
+    const int32_t *thresholds;
     const uint8_t *flip;
     uint64_t *bits;
     ptrdiff_t bits_stride;
@@ -358,21 +420,22 @@ static int is_streamed(const int32_t *out, ptrdiff_t stride, int64_t m, int64_t 
     return m * n * 4 > STREAMED_BYTES && (uintptr_t)out % 64 == 0 && stride % LANES == 0;
 }
 
-/* Sixteen outputs become sixteen bits of a row, each compared with its own threshold. */
 static void write_bits(const struct product *p, int64_t row, int64_t rows, int64_t j,
                        const int32_t *products) {
     int64_t count = at_most(LANES, p->n - j);
-    for (int64_t i = 0; i < rows; i++) {
-        uint32_t word = 0;
-        for (int64_t l = 0; l < count; l++) {
-            uint32_t bit = products[i * LANES + l] >= p->thresholds[j + l];
-            word |= (bit ^ (p->flip ? p->flip[j + l] : 0)) << l;
-        }
-        uint16_t half = (uint16_t)word; /* threads write neighbouring halves of one word */
-        memcpy((char *)(p->bits + (row + i) * p->bits_stride) + j / 8, &half, sizeof half);
+    struct bits_block t = {
+        .products = products,
+        .rows = rows,
+        .known = (uint16_t)(0xffff >> (LANES - count)),
+        .out = (char *)(p->bits + row * p->bits_stride) + j / 8,
+        .out_stride = p->bits_stride * 8,
+    };
+    for (int64_t l = 0; l < count; l++) {
+        t.thresholds[l] = p->thresholds[j + l];
+        t.flip |= (uint16_t)((p->flip ? p->flip[j + l] : 0) << l);
     }
+    p->bits_path(&t);
 }
-
 
 /* One task: some rows of A, which stay in the first-level cache, against some blocks of B. */
 static void multiply_part(const void *data, int64_t task) {
@@ -438,6 +501,7 @@ void onebit_xnor_gemm_bits(int path, int threads, const uint64_t *a, ptrdiff_t a
         .block = {.a = a, .a_stride = a_stride, .lanes = lanes, .m = m, .k = k},
         .n = n,
         .path = xnor_paths[path],
+        .bits_path = bits_paths[path],
         .thresholds = thresholds,
         .flip = flip,
         .bits = out,
