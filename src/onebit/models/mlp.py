@@ -4,8 +4,10 @@ from typing import Any, Literal
 
 from torch import nn
 
+from onebit._operands import check_whole
 from onebit.blocks import binarynet_block
-from onebit.layers import BinaryConnectLinear, BinaryLinear
+from onebit.layers import BinaryConnectLinear, QuantLinear
+from onebit.quantizers import BinarySign
 
 
 def _glorot(model: nn.Sequential) -> nn.Sequential:
@@ -14,6 +16,12 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
     return model
+
+
+def _check_sizes(depth: int, **sizes: int) -> None:
+    check_whole("depth", depth, 0, 2**31 - 1)
+    for name, size in sizes.items():
+        check_whole(name, size, 1, 2**31 - 1)
 
 
 def binaryconnect_mlp(
@@ -40,8 +48,10 @@ def binaryconnect_mlp(
 
     Raises
     ------
+    TypeError
+        If a size is no whole number.
     ValueError
-        If `weights` is none of the three.
+        If `weights` is none of the three, or a size not positive.
 
     References
     ----------
@@ -57,6 +67,7 @@ def binaryconnect_mlp(
         raise ValueError(
             f"weights must be 'real', 'deterministic' or 'stochastic', got {weights!r}"
         )
+    _check_sizes(depth, width=width, in_features=in_features, classes=classes)
 
     def linear(k: int, n: int) -> nn.Linear:
         if weights == "real":
@@ -94,6 +105,11 @@ def binarynet_mlp(
     dtype
         Of the weights.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive whole number, or `clip_value` no positive one.
+
     References
     ----------
     BinaryNet (NIPS 2016), Section 2.
@@ -104,11 +120,20 @@ def binarynet_mlp(
     >>> binarynet_mlp(width=16)(torch.randn(2, 784)).shape
     torch.Size([2, 10])
     """
+    _check_sizes(depth, width=width, in_features=in_features, classes=classes)
     blocks = [
         binarynet_block(
             width if i else in_features, width, first=i == 0, clip_value=clip_value, dtype=dtype
         )
         for i in range(depth)
     ]
-    head = BinaryLinear(width, classes, bias=False, clip_value=clip_value, dtype=dtype)
+    head = QuantLinear(
+        width if depth else in_features,
+        classes,
+        bias=False,
+        weight_quant=BinarySign(),
+        # The blocks' signs cancelled their gradients already.
+        input_quant=BinarySign(clip_value=None) if depth else None,
+        dtype=dtype,
+    )
     return _glorot(nn.Sequential(*blocks, head, nn.BatchNorm1d(classes, dtype=dtype)))
