@@ -176,7 +176,7 @@ def _row(name: str, layer: nn.Module, output_shape: tuple[int, ...]) -> Row:
         float_nbytes = 4 * weights
         nbytes = sum(t.numel() * t.element_size() for t in own)
         bits = 2.0 if layer.ternary else 1.0
-        precision = f"W{bits:g}A{_bits(layer.input_quant):g}"
+        precision = f"W{layer.weight_bits:g}A{_bits(layer.input_quant):g}"
     return Row(
         name=name or "(model)",
         kind=type(layer).__name__,

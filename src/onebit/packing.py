@@ -111,6 +111,7 @@ class _Packed(nn.Module):
         with torch.no_grad():
             codes, scale = quantizer.quantize(layer.weight)
             scale = output_scale(scale, layer.weight)
+        self.weight_bits = quantizer.bits
         self.ternary = stored_bits(quantizer, layer.input_quant) == 2
         if not bool(((codes.abs() == 1) | ((codes == 0) & self.ternary)).all()):
             raise ValueError(
