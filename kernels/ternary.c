@@ -62,16 +62,17 @@ int onebit_ternary_lanes_from_words(const uint64_t *words, ptrdiff_t stride, int
                                     uint32_t *lanes) {
     int64_t k_words = ceil_div(k, WEIGHTS);
     uint32_t wrong = 0;
-    for (int64_t j = 0; j < ceil_div(n, LANES) * LANES; j++)
+    for (int64_t j = 0; j < n; j += LANES)
         for (int64_t w = 0; w < k_words; w++) {
-            uint32_t lane = 0;
-            if (j < n) {
-                uint32_t known = known_fields(w, k);
-                uint32_t codes = (uint32_t)(words[j * stride + w / 2] >> (w % 2 * 32)) & known;
+            uint32_t known = known_fields(w, k);
+            for (int64_t l = 0; l < LANES; l++, lanes++) {
+                *lanes = 0;
+                if (j + l >= n) continue;
+                uint64_t word = words[(j + l) * stride + w / 2];
+                uint32_t codes = (uint32_t)(word >> (w % 2 * 32)) & known;
                 wrong |= codes >> 1 & ~codes & LOW_BITS;
-                lane = transpose_fields(add_one(codes) & known);
+                *lanes = transpose_fields(add_one(codes) & known);
             }
-            lanes[(j / LANES * k_words + w) * LANES + j % LANES] = lane;
         }
     return wrong != 0;
 }

@@ -68,14 +68,14 @@ int64_t onebit_lanes_size(int64_t n, int64_t k) {
 void onebit_lanes_from_words(const uint64_t *words, ptrdiff_t stride, int64_t n, int64_t k,
                              uint32_t *lanes) {
     int64_t k_words = ceil_div(k, 32);
-    for (int64_t j = 0; j < ceil_div(n, LANES) * LANES; j++) {
-        uint32_t *lane = lanes + j / LANES * k_words * LANES + j % LANES;
-        const uint64_t *row = words + j * stride;
+    for (int64_t j = 0; j < n; j += LANES)
         for (int64_t w = 0; w < k_words; w++) {
-            uint32_t word = j < n ? (uint32_t)(row[w / 2] >> (w % 2 * 32)) : 0;
-            lane[w * LANES] = w == k_words - 1 ? word & tail_mask32(k) : word;
+            uint32_t mask = w == k_words - 1 ? tail_mask32(k) : ~0u;
+            for (int64_t l = 0; l < LANES; l++) {
+                uint64_t word = j + l < n ? words[(j + l) * stride + w / 2] : 0;
+                *lanes++ = (uint32_t)(word >> (w % 2 * 32)) & mask;
+            }
         }
-    }
 }
 
 void onebit_words_from_lanes(const uint32_t *lanes, int64_t n, int64_t k, uint64_t *words) {

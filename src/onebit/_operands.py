@@ -1,5 +1,6 @@
 """Operands: NumPy arrays and CPU tensors, checked and seen as NumPy arrays that share memory."""
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 
 Array: TypeAlias = np.ndarray | torch.Tensor
+
+CACHE_LINE = 64
 
 WORDS_AS: dict[type, str] = {np.ndarray: "uint64", torch.Tensor: "torch.int64"}
 
@@ -40,7 +43,7 @@ def as_words(name: str, x: Any, shape: Sequence[int | None] | None = None) -> np
             f"{name} must hold packed words, dtype {WORDS_AS[kind]}, got {x.dtype}; make them with "
             "onebit.pack_signs or onebit.pack_ternary"
         )
-    words: np.ndarray = x.detach().numpy().view(np.uint64) if kind is torch.Tensor else x
+    words: np.ndarray = x.numpy().view(np.uint64) if kind is torch.Tensor else x
     if shape is not None:
         check_shape(name, words.shape, shape)
     return words
@@ -109,6 +112,14 @@ def check_whole(name: str, value: Any, least: int, most: int) -> int:
     return number
 
 
+def empty_lines(shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:
+    """Return uninitialised memory that starts on a cache line, as whole-register access likes."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
 def prepare_out(
     kind: type,
     out: Any,
@@ -118,7 +129,8 @@ def prepare_out(
 ) -> np.ndarray:
     """Return the array to write: a new one, or `out` once it is known to fit."""
     if out is None:
-        return np.empty(shape, dtype)
+        # Only large outputs are written past the caches, and for small ones time is short.
+        return empty_lines(shape, dtype) if math.prod(shape) > 2**18 else np.empty(shape, dtype)
     if kind_of("out", out) is not kind:
         raise TypeError(
             f"out is a {type(out).__name__} but the operands are of kind {kind.__name__}; "

@@ -20,6 +20,7 @@ from onebit._operands import (
     as_words,
     check_same_kind,
     check_whole,
+    empty_lines,
     kind_of,
     prepare_out,
 )
@@ -116,14 +117,6 @@ class PackedTernaryMatrix(_LaneMatrix):
         return prepack_ternary, (self.to_words(), self.k)
 
 
-def _empty_lanes(blocks: int, words: int) -> np.ndarray:
-    """Return uint32 memory that starts on a cache line, so that no register load crosses one."""
-    size = blocks * words * LANES
-    room = np.empty(size + 16, np.uint32)
-    start = -(room.ctypes.data // 4) % 16
-    return room[start : start + size].reshape(blocks, words, LANES)
-
-
 # ---- one bit ---------------------------------------------------------------------------------
 
 
@@ -158,11 +151,11 @@ def prepack(b_bits: np.ndarray | torch.Tensor, k: int) -> PackedMatrix:
     k = check_whole("k", k, 1, MOST_BITS)
     words = _packed_rows("b_bits", b_bits, k)
     n = len(words)
-    lanes = _empty_lanes(-(-n // LANES), -(-k // 32))
+    lanes = empty_lines((-(-n // LANES), -(-k // 32), LANES), np.uint32)
     if _native.lib is not None:
         words = _contiguous_rows(words)
         _native.lib.onebit_lanes_from_words(
-            _pointer("uint64_t *", words), _stride(words), n, k, _pointer("uint32_t *", lanes)
+            _pointer("uint64_t", words), _stride(words), n, k, _pointer("uint32_t", lanes)
         )
     else:
         _lanes_by_numpy(words, k, lanes)
@@ -243,9 +236,9 @@ def xnor_gemm(
         _xnor_by_numpy(a, packed, product)
     else:
         _native.lib.onebit_xnor_gemm(
-            path, limit, _pointer("uint64_t *", a), _stride(a),
-            _pointer("uint32_t *", packed.lanes), *shape, k,
-            _pointer("int32_t *", product), _stride(product),
+            path, limit, _pointer("uint64_t", a), _stride(a),
+            _pointer("uint32_t", packed.lanes), *shape, k,
+            _pointer("int32_t", product), _stride(product),
         )  # fmt: skip
     return as_kind(kind, product) if out is None else out
 
@@ -328,10 +321,10 @@ def xnor_gemm_bits(
         bits[:] = pack_signs(signs)
     else:
         _native.lib.onebit_xnor_gemm_bits(
-            path, most_threads, _pointer("uint64_t *", a), _stride(a),
-            _pointer("uint32_t *", packed.lanes), m, n, k, _pointer("int32_t *", limits),
-            _native.ffi.NULL if flips is None else _pointer("uint8_t *", flips),
-            _pointer("uint64_t *", bits), _stride(bits),
+            path, most_threads, _pointer("uint64_t", a), _stride(a),
+            _pointer("uint32_t", packed.lanes), m, n, k, _pointer("int32_t", limits),
+            _native.ffi.NULL if flips is None else _pointer("uint8_t", flips),
+            _pointer("uint64_t", bits), _stride(bits),
         )  # fmt: skip
     return as_kind(kind, bits) if out is None else out
 
@@ -395,11 +388,11 @@ def prepack_ternary(w: np.ndarray | torch.Tensor, k: int) -> PackedTernaryMatrix
     k = check_whole("k", k, 1, MOST_TERNARY)
     words = _ternary_rows(w, k)
     n = len(words)
-    lanes = _empty_lanes(-(-n // LANES), -(-k // LANES))
+    lanes = empty_lines((-(-n // LANES), -(-k // 16), LANES), np.uint32)
     if _native.lib is not None:
         words = _contiguous_rows(words)
         if _native.lib.onebit_ternary_lanes_from_words(
-            _pointer("uint64_t *", words), _stride(words), n, k, _pointer("uint32_t *", lanes)
+            _pointer("uint64_t", words), _stride(words), n, k, _pointer("uint32_t", lanes)
         ):
             raise ValueError(BROKEN_CODES.format(name="w"))
     else:
@@ -487,9 +480,9 @@ def ternary_gemm(
         product[:] = x.astype(np.float64) @ _ternary_from_lanes(w).astype(np.float64).T
     else:
         _native.lib.onebit_ternary_gemm(
-            path, limit, _pointer("int8_t *", x), _stride(x),
-            _pointer("uint32_t *", w.lanes), *shape, k,
-            _pointer("int32_t *", product), _stride(product),
+            path, limit, _pointer("int8_t", x), _stride(x),
+            _pointer("uint32_t", w.lanes), *shape, k,
+            _pointer("int32_t", product), _stride(product),
         )  # fmt: skip
     return as_kind(kind, product) if out is None else out
 
@@ -515,7 +508,10 @@ def _contiguous_rows(x: np.ndarray) -> np.ndarray:
 
 
 def _pointer(c_type: str, x: np.ndarray) -> Any:
-    return _native.ffi.cast(c_type, x.ctypes.data)
+    """Return what C takes as a pointer to the first element."""
+    if x.flags.c_contiguous:
+        return _native.ffi.from_buffer(f"{c_type}[]", x)
+    return _native.ffi.cast(f"{c_type} *", x.ctypes.data)  # correct for all, but ten times slower
 
 
 def _stride(x: np.ndarray) -> int:
