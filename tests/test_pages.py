@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from torch import nn
+from traitlets import HasTraits
 
 import onebit
 
@@ -41,20 +43,19 @@ def public_names():
 
 
 def documented():
-    """Yield (name, members) for every entry of the API page."""
+    """Yield (name, members, signature if it is written out) for every entry of the API page."""
     module = ""
-    for line, options in re.findall(
-        r"^\.\. ((?:currentmodule|auto(?:function|class)):: \S+)\n((?:   :.*\n)*)",
+    for kind, name, signature, options in re.findall(
+        r"^\.\. (currentmodule|autofunction|autoclass):: ([\w.]+)(\(.*\))?\n((?:   :.*\n)*)",
         (CHAPTERS / "api.md").read_text(encoding="utf-8"),
         re.M,
     ):
-        kind, name = line.split(":: ")
         if kind == "currentmodule":
             module = name
             continue
         members = re.search(r":members: (.*)", options)
         full = name if name.startswith("onebit.") else f"{module}.{name}"
-        yield full, set(members[1].split(", ")) if members else set()
+        yield full, set(members[1].split(", ")) if members else set(), signature
 
 
 def resolved(name):
@@ -62,8 +63,19 @@ def resolved(name):
     return getattr(importlib.import_module(module), short)
 
 
+def own_signature(value):
+    """Write a class's signature as Sphinx does without types."""
+    if not value.__init__.__module__.startswith("onebit"):
+        return "()"
+    signature = inspect.signature(value.__init__)
+    bare = [
+        p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"
+    ]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
 def test_the_api_page_documents_every_public_name_once_and_nothing_else():
-    shown = Counter(name for name, _ in documented())
+    shown = Counter(name for name, _, _ in documented())
     wanted = set(public_names().values())
     assert {name for name, count in shown.items() if count > 1} == set()
     assert wanted - set(shown) == set(), (
@@ -72,11 +84,12 @@ def test_the_api_page_documents_every_public_name_once_and_nothing_else():
     assert set(shown) - wanted == set(), "on the API page, but not public under this name"
 
 
-@pytest.mark.parametrize("name, members", list(documented()), ids=[n for n, _ in documented()])
-def test_the_api_page_shows_the_public_members_of_a_class(name, members):
+CLASSES = [entry for entry in documented() if inspect.isclass(resolved(entry[0]))]
+
+
+@pytest.mark.parametrize("name, members, signature", CLASSES, ids=[entry[0] for entry in CLASSES])
+def test_the_api_page_shows_how_a_class_is_made_and_its_public_members(name, members, signature):
     value = resolved(name)
-    if not inspect.isclass(value):
-        return
     kinds = (property, classmethod, staticmethod)
     own = {
         member
@@ -86,9 +99,15 @@ def test_the_api_page_shows_the_public_members_of_a_class(name, members):
     told_by_the_base = {m for m in own if any(hasattr(base, m) for base in value.__bases__)}
     assert own - told_by_the_base <= members
     assert all(hasattr(value, member) for member in members)
+    # Sphinx reads (*args, **kwargs) off the bases of widgets and modules.
+    if signature:
+        assert signature == own_signature(value)
+    else:
+        assert not issubclass(value, HasTraits)
+        assert not issubclass(value, nn.Module) or "__init__" in vars(value)
 
 
-@pytest.mark.parametrize("name", [name for name, _ in documented()])
+@pytest.mark.parametrize("name", [name for name, _, _ in documented()])
 def test_an_entry_of_the_api_page_says_what_it_does_in_one_sentence(name):
     summary = inspect.getdoc(resolved(name)).split("\n\n")[0]
     assert summary.endswith((".", ":")), summary
