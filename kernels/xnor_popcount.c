@@ -18,9 +18,10 @@
  *                        ...
  *
  * and a word of A is broadcast to all lanes. The counts then add up lane by lane, and the register
- * of sums *is* a piece of a row of the output: no horizontal sum, which in the row-by-row layout
- * costs as much as a few hundred multiply-adds for each output. Rows and bits that pad B to the
- * layout are 0. Weights are laid out once (`prepack`); files keep plain words.
+ * of sums *is* a piece of a row of the output. Row by row, each output would need a horizontal sum
+ * at its end: some ten operations, in which time the path below does two thousand multiply-adds.
+ * Rows and bits that pad B to the layout are 0. Weights are laid out once (`prepack`); files keep
+ * plain words.
  *
  * ONE SOURCE, MANY MACHINES. Every path is one function compiled for its own instruction set by
  * __attribute__((target)), and all read the same layout, so that a path is chosen when the program
@@ -288,7 +289,7 @@ AVX512 static void xnor_avx512(const struct xnor_block *t) {
     if (t->m & 4) xnor_rows_avx512(t, i, 4), i += 4;
     if (t->m & 2) xnor_rows_avx512(t, i, 2), i += 2;
     if (t->m & 1) xnor_rows_avx512(t, i, 1);
-    _mm_sfence(); /* streaming stores keep no order of their own */
+    if (t->past_caches) _mm_sfence(); /* streaming stores keep no order of their own */
 }
 #endif /* ONEBIT_X86 */
 

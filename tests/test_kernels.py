@@ -95,6 +95,16 @@ def test_shapes_that_pass_the_sizes_of_blocks_are_exact(path, m, n, k):
     np.testing.assert_array_equal(xnor_gemm(a, b, k), expected)
 
 
+def test_outputs_too_large_for_a_cache_are_exact_wherever_they_start(path):
+    m, n, k = 530, 528, 65
+    a, b, expected = random_product(np.random.default_rng(16), m, n, k)
+    np.testing.assert_array_equal(xnor_gemm(a, b, k), expected)
+    room = np.zeros(m * n + 5, np.int32)
+    out = room[5:].reshape(m, n)
+    np.testing.assert_array_equal(xnor_gemm(a, b, k, out=out), expected)
+    assert (room[:5] == 0).all()
+
+
 def test_equal_and_opposite_rows_reach_plus_and_minus_k(path):
     k = 16_385
     plus, minus = pack_signs(np.ones((1, k), np.int8)), pack_signs(-np.ones((1, k), np.int8))
@@ -239,9 +249,9 @@ def test_every_small_k_is_exact_for_ternary_weights(path, k):
 @pytest.mark.parametrize("value", [-128, 127])
 @pytest.mark.parametrize("weight", [-1, 0, 1])
 def test_extreme_activations_do_not_overflow(path, value, weight):
-    k = 40_003
-    x, w = np.full((3, k), value, np.int8), np.full((2, k), weight, np.int8)
-    assert (ternary_gemm(x, pack_ternary(w)) == value * weight * k).all()
+    for m, k in [(3, 40_003), (1, 600_001)]:
+        x, w = np.full((m, k), value, np.int8), np.full((2, k), weight, np.int8)
+        assert (ternary_gemm(x, pack_ternary(w)) == value * weight * k).all()
 
 
 def test_strided_activations_and_outputs_are_exact_for_ternary_weights(path):
