@@ -22,6 +22,7 @@ from onebit.layers import (
     XNORConv2d,
     XNORLinear,
     no_autocast,
+    rescale,
 )
 from onebit.quantizers import (
     BinaryAbsMean,
@@ -52,6 +53,17 @@ def make(request):
 
 
 # ---- what they compute -------------------------------------------------------------------------
+
+
+def test_scales_are_applied_one_by_one_each_step_rounded():
+    torch.manual_seed(0)
+    product = torch.randint(-300, 300, (50, 7)).float()
+    w_scale, a_scale, K, bias = torch.rand(7), torch.rand(50, 1), torch.rand(50, 1), torch.randn(7)
+    steps = [v.numpy() for v in (product, w_scale, a_scale, K, bias)]
+    expected = ((steps[0] * steps[1]) * steps[2]) * steps[3] + steps[4]
+    assert torch.equal(rescale(product, w_scale, a_scale, K, bias), torch.from_numpy(expected))
+    folded = product * (w_scale * a_scale) * K + bias
+    assert not torch.equal(rescale(product, w_scale, a_scale, K, bias), folded)
 
 
 def test_binaryconnect_multiplies_real_inputs_by_signs():
