@@ -2,8 +2,9 @@
 
 function nameControls() {
   // A visible text beats an aria-label that says less.
-  for (const button of document.querySelectorAll(".search-button-field[aria-label]")) {
-    button.removeAttribute("aria-label");
+  const lessThanShown = ".search-button-field[aria-label], details.hide > summary[aria-label]";
+  for (const control of document.querySelectorAll(lessThanShown)) {
+    control.removeAttribute("aria-label");
   }
   // The icons' tooltips would be read as part of the button's name.
   for (const icon of document.querySelectorAll(".theme-switch[title]")) icon.removeAttribute("title");
@@ -15,6 +16,13 @@ function markRegions() {
   sidebar?.setAttribute("aria-label", "Book");
   for (const entry of document.querySelectorAll("[role=doc-biblioentry]")) {
     entry.setAttribute("role", "listitem");
+  }
+  // A long signature is set as a list of definitions that defines nothing: make it plain lines.
+  for (const part of document.querySelectorAll("dt.sig :is(dl, dd)")) {
+    const plain = document.createElement("div");
+    if (part.tagName === "DD") plain.className = "sig-line";
+    plain.append(...part.childNodes);
+    part.replaceWith(plain);
   }
 }
 

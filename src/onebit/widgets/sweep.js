@@ -1,7 +1,7 @@
 // Draw the position `index` of a precomputed table: curves with a moving marker, one drawing a
 // position, or one finished SVG a position; below it the readout, which screen readers hear.
 
-const COLOURS = ["var(--ob-plus)", "var(--ob-minus)", "currentColor", "var(--ob-muted)"];
+const COLOURS = ["var(--ob-plus)", "var(--ob-minus)", "var(--ob-third)", "var(--ob-fourth)"];
 const DASHES = [null, "7 4", "2 3", "9 3 2 3"];
 const MARKERS = [
   (x, y) => s("circle", { cx: x, cy: y, r: 5 }),
