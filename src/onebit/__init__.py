@@ -22,6 +22,7 @@ from onebit.layers import (
     XNORLinear,
 )
 from onebit.model_summary import flip_ratio, latent_signs, summary
+from onebit.network import load, pack, save
 from onebit.optim import Bop, clip_after_step, clip_latent_weights_, glorot_rates
 from onebit.packing import PackedConv2d, PackedLinear
 from onebit.quantizers import (
@@ -78,9 +79,12 @@ __all__ = [
     "hard_sigmoid",
     "kernel_name",
     "latent_signs",
+    "load",
+    "pack",
     "pack_signs",
     "pack_ternary",
     "prepack",
+    "save",
     "ste_round",
     "ste_sign",
     "stochastic_sign",
