@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test quick lab serve execute lint clean FORCE
+.PHONY: help book test quick lab serve execute bench lint clean FORCE
 
 # A second OpenMP thread that spins beside a busy core slows torch many times over.
 export OMP_WAIT_POLICY := PASSIVE
@@ -38,6 +38,10 @@ serve: _build/html/.complete ## Serve the built book at http://localhost:8000 (P
 execute: .venv/installed ## Run the notebooks anew and store their outputs
 	@$(PY) tools/execute.py
 
+bench: .venv/bench ## Time the kernels against their peers and the machine (a quiet one, for minutes)
+	@mkdir -p _build
+	@$(PY) -m onebit bench --json _build/bench.json --svg _build/roofline.svg
+
 lint: .venv/installed ## Check style, types and the source of every number in the prose
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
@@ -55,6 +59,15 @@ clean: ## Remove what was built, the kernel included (for the environment: rm -r
 
 .venv/installed: pyproject.toml constraints.txt tools/bootstrap.sh $(wildcard setup.py kernels/*) .venv/toolchain
 	@sh tools/bootstrap.sh install
+
+# The benchmark's peers, one by one: where one cannot be had, the others still compete, the benchmark
+# names the gap, and the next run tries again. bnn-lab's dependencies are older than they need be.
+.venv/bench: $(wildcard constraints-bench.txt) | .venv/installed
+	@peers=$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])'); \
+	pip="$(PY) -m pip install -q --only-binary :all: -c constraints.txt -c constraints-bench.txt"; \
+	missing=; \
+	for peer in $$peers '--no-deps bnn-lab'; do $$pip $$peer || missing="$$missing $$peer"; done; \
+	if [ -z "$$missing" ]; then touch $@; else echo "Not installed:$$missing"; fi
 
 # The list of the book's files, rewritten when a file comes or goes.
 _build/sources: FORCE

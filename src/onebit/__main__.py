@@ -1,6 +1,8 @@
-"""The command line: ``python -m onebit doctor``."""
+"""The command line: ``python -m onebit doctor`` and ``python -m onebit bench``."""
 
 import argparse
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main([])  # doctest: +ELLIPSIS
-    usage: python -m onebit [-h] [--version] {doctor} ...
+    usage: python -m onebit [-h] [--version] {doctor,bench} ...
     ...
     0
     """
@@ -27,14 +29,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Binary neural networks, one bit at a time.",
     )
     parser.add_argument("--version", action="version", version=f"onebit {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="{doctor}")
+    commands = parser.add_subparsers(title="commands", metavar="{doctor,bench}")
     check = commands.add_parser("doctor", help="check what this machine has, and tell the cures")
-    check.set_defaults(run=doctor.run)
+    check.set_defaults(run=lambda _: doctor.run())
+    measure = commands.add_parser(
+        "bench", help="time the kernels against their peers and the machine, some minutes long"
+    )
+    measure.add_argument("--quick", action="store_true", help="small shapes: does all run?")
+    measure.add_argument("--json", metavar="FILE", help="write everything measured here")
+    measure.add_argument("--svg", metavar="FILE", help="draw the roofline here")
+    measure.add_argument(
+        "--even-if-loaded", action="store_true", help="measure though others use the machine"
+    )
+    measure.set_defaults(run=_bench)
     chosen = parser.parse_args(arguments)
     if "run" not in chosen:
         parser.print_help()
         return 0
-    return chosen.run()
+    return chosen.run(chosen)
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    """Run the benchmark where waiting threads sleep, so that none spins beside its successor."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        options = [f"--{name}" for name in ("quick", "even-if-loaded")
+                   if getattr(chosen, name.replace("-", "_"))]  # fmt: skip
+        options += [
+            f"--{name}={file}" for name in ("json", "svg") if (file := getattr(chosen, name))
+        ]
+        # OpenMP reads the variable when torch loads it, which has happened here already.
+        command = [sys.executable, "-m", "onebit", "bench", *options]
+        return subprocess.call(command, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    from onebit import bench
+
+    return bench.run(
+        quick=chosen.quick,
+        json_file=chosen.json,
+        svg_file=chosen.svg,
+        even_if_loaded=chosen.even_if_loaded,
+    )
 
 
 if __name__ == "__main__":
