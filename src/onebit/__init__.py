@@ -1,5 +1,6 @@
 """Binary neural networks, one bit at a time: layers that train, bits that run."""
 
+from onebit import ops
 from onebit.bits import pack_signs, pack_ternary, unpack_signs, unpack_ternary
 from onebit.blocks import Sign, binarynet_block, binarynet_conv_block, xnornet_block
 from onebit.kernels import (
@@ -80,6 +81,7 @@ __all__ = [
     "kernel_name",
     "latent_signs",
     "load",
+    "ops",
     "pack",
     "pack_signs",
     "pack_ternary",
