@@ -40,7 +40,7 @@ def fake(name="peer", wrong=0, ceiling=""):
 
 
 def case(makers, shape=(4, 8, 64), threads=1, path=None):
-    return bench.Case("test", shape, threads, makers, path or onebit.kernel_name())
+    return bench.Case("test", shape, threads, makers, path or onebit.kernel_name(), 2048)
 
 
 def measured(makers, effort=bench.QUICK, **choices):
@@ -236,6 +236,16 @@ def test_without_the_sources_ceilings_are_gaps_and_the_products_are_still_timed(
     assert gaps[0]["name"] == "ceiling xnor" and "clone" in gaps[0]["reason"]
 
 
+def test_without_the_c_kernel_ceilings_are_gaps_too(monkeypatch):
+    monkeypatch.setattr(_native, "lib", None)
+    monkeypatch.setattr(_native, "_PATHS", {"numpy": _native.NUMPY})
+    bench._ceilings.cache_clear()
+    records, gaps = measured({"peer": fake(ceiling="read 4096")}, path="numpy")
+    assert records[0]["share_of_ceiling"] is None
+    assert gaps[0]["name"] == "ceiling read 4096"
+    assert bench._ceilings_alone(bench.QUICK)["1"] == {}
+
+
 @needs_c
 @in_a_clone
 def test_a_share_is_the_rate_over_that_of_the_ceiling():
@@ -288,18 +298,18 @@ def test_a_quick_run_measures_or_misses_everybody_it_names(report):
     seen = {(r["case"], tuple(r["shape"]), r["threads"]) for r in written["results"]}
     cases = list(bench._cases(quick=True))
     assert {(c.title, c.shape, c.threads) for c in cases} <= seen
-    assert {"packing float32", "MLP 784-3x1024-10"} <= {title for title, _, _ in seen}
+    assert {"packing float32", "MLP 784–3×1024–10, batch"} <= {title for title, _, _ in seen}
     for c in cases:
-        where = f"{c.title} {'×'.join(map(str, c.shape))}, threads {c.threads}"
         timed = {
             r["name"]
             for r in written["results"]
             if (r["case"], tuple(r["shape"]), r["threads"]) == (c.title, c.shape, c.threads)
         }
         missed = {g["name"] for g in written["gaps"]
-                  if g["case"] == where and not g["name"].startswith("ceiling")}  # fmt: skip
+                  if g["case"] == str(c) and not g["name"].startswith("ceiling")}  # fmt: skip
         assert timed | missed == set(c.makers) and not timed & missed
         assert "onebit" in timed
+    assert not any(gap["reason"].startswith("its result is wrong") for gap in written["gaps"])
     for gap in written["gaps"]:
         assert f"{gap['name']}: {gap['reason']}" in printed
     for r in written["results"]:
