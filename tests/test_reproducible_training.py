@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,16 @@ def test_the_switches_take_effect():
     assert told == ["DEFAULT", "1", SWITCHES["ONEBIT_KERNEL"]]
 
 
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[Path, Future]]:
+    """Start all chapters, a core each, since each is held to one thread."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        options = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval")
+        yield {path: pool.submit(run, *options, str(path)) for path in CHAPTERS}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_prints_the_same_on_another_machine(path):
-    result = run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval", str(path))
+def test_a_chapter_prints_the_same_on_another_machine(path, runs):
+    result = runs[path].result()
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-1000:]
