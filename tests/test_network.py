@@ -214,6 +214,22 @@ def test_the_papers_networks_give_the_same_floats_on_every_kernel_path(net, kern
         same(shake(build(dtype), seed), torch.randn(5, *size, dtype=dtype))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("net", NETS)
+def test_the_papers_networks_compile_and_export_whole(net):
+    build, size = NETS[net]
+    model, x = shake(build(), 0), torch.randn(4, *size)
+    packed = pack(model)
+    torch._dynamo.reset()
+    # Exported before it ever ran: tracing leaves nothing behind in the network.
+    assert torch.equal(torch.export.export(packed, (x,)).module()(x), model(x))
+    assert torch.equal(packed(x), model(x))
+    compiled = torch.compile(packed, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x), model(x))
+    packed.load_state_dict(pack(shake(build(), 1)).state_dict())
+    assert torch.equal(torch.export.export(packed, (x,)).module()(x), packed(x))
+
+
 def test_bits_flow_wherever_the_next_layer_takes_them():
     chain = ["PackSigns", "PackedBlock", "PackedBlock"]
     assert kinds(pack(binarynet_cnn())) == [

@@ -6,6 +6,8 @@ from torch import nn
 
 import onebit
 import onebit.ops
+from onebit.layers import BinaryConnectLinear, XNORConv2d, XNORLinear
+from onebit.packing import PackedConv2d, PackedLinear
 
 OPS = torch.ops.onebit
 
@@ -24,6 +26,7 @@ def ternary(n, k):
 
 CALLS = {
     "pack_signs": lambda m, n, k: (torch.randn(m, k),),
+    "unpack_signs": lambda m, n, k: (words(m, k), k),
     "xnor_gemm": lambda m, n, k: (words(m, k), words(n, k), k),
     "ternary_gemm": lambda m, n, k: (
         torch.randint(-128, 128, (m, k), dtype=torch.int8),
@@ -53,6 +56,7 @@ def test_operators_give_the_integers_of_the_package(kernel, monkeypatch):
     x = torch.randint(-128, 128, (6, 131), dtype=torch.int8)
     packed = OPS.pack_signs(a.float().reshape(2, 3, 131))
     assert torch.equal(packed, onebit.pack_signs(a).reshape(2, 3, -1))
+    assert torch.equal(OPS.unpack_signs(packed, 131).reshape(6, 131).long(), a)
     product = OPS.xnor_gemm(packed.reshape(6, -1), OPS.pack_signs(b), 131)
     assert torch.equal(product.long(), a @ b.T)
     assert torch.equal(OPS.ternary_gemm(x, onebit.pack_ternary(w)).long(), x.long() @ w.T)
@@ -65,6 +69,21 @@ def test_operators_refuse_what_does_not_fit_as_the_package_does():
         OPS.xnor_gemm(words(3, 200), words(5, 70), 200)
     with pytest.raises(TypeError, match="x_int8 must have dtype int8"):
         OPS.ternary_gemm(torch.ones(3, 32), onebit.pack_ternary(ternary(5, 32)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("input_scale", [False, True])
+def test_packed_binary_layers_compile_and_export_whole(input_scale):
+    linear = PackedLinear.from_layer(XNORLinear(100, 10, input_scale=input_scale))
+    conv = PackedConv2d.from_layer(XNORConv2d(4, 6, 3, padding=1, input_scale=input_scale))
+    floats = PackedLinear.from_layer(BinaryConnectLinear(100, 10))
+    for layer, x in (
+        (linear, torch.randn(4, 100)),
+        (conv, torch.randn(2, 4, 9, 9)),
+        (floats, torch.randn(4, 100)),
+    ):
+        assert torch.equal(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))
+        assert torch.equal(torch.export.export(layer, (x,)).module()(x), layer(x))
 
 
 class BitLayer(nn.Module):

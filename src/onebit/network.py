@@ -60,6 +60,14 @@ PackedLayer = PackedLinear | PackedConv2d
 # ---- the packed network ------------------------------------------------------------------------
 
 
+def _pack(x: Tensor) -> Tensor:
+    """Pack signs; in a compiled or exported program by the operator, which torch sees through."""
+    words: Tensor = (torch.ops.onebit.pack_signs if torch.compiler.is_compiling() else pack_signs)(
+        x
+    )
+    return words
+
+
 class PackSigns(nn.Module):
     """Where floats become bits: packs the signs of features (N, C) or images (N, C, H, W).
 
@@ -90,7 +98,7 @@ class PackSigns(nn.Module):
                 f"PackSigns wants x of shape (N, {self.features}), got {tuple(x.shape)}"
             )
         x = x.detach() if self.dtype is None else x.detach().to(self.dtype)
-        return pack_signs(x.permute(0, 2, 3, 1) if self.images else x)
+        return _pack(x.permute(0, 2, 3, 1) if self.images else x)
 
     def extra_repr(self) -> str:
         """Show what comes in."""
@@ -142,18 +150,16 @@ class PackedBlock(nn.Module):
         self.layer, self.channels, self.pool = layer, channels, pool
         self.register_buffer("thresholds", thresholds)
         self.register_buffer("flip", flip)
-        self._weights: Any = None
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._weights = None
+        self._lay_out()
+        self.register_load_state_dict_post_hook(_lay_out_again)
 
     def _lay_out(self) -> None:
         """Order the weights as the words come in: by position, then channel, in whole words."""
         codes = self.layer.codes().unflatten(1, (self.channels, -1)).transpose(1, 2)
-        words = pack_signs(codes).flatten(1)
-        k = self.layer.k if codes.shape[1] == 1 else 64 * words.shape[1]
-        self._weights = prepack(words, k)
+        whole_row = codes.shape[1] == 1
+        words = self.layer.weight_words if whole_row else pack_signs(codes).flatten(1)
+        k = self.layer.k if whole_row else 64 * words.shape[1]
+        self._words, self._k, self._weights = words, k, prepack(words, k)
         # The tail bits of input and weights are all 0: they agree, and each adds 1.
         self._surplus = k - self.layer.k
         if self.thresholds is not None and self.flip is not None:
@@ -175,11 +181,16 @@ class PackedBlock(nn.Module):
 
     def _product(self, rows: Tensor, shape: tuple[int, ...], words: Tensor) -> Tensor:
         """Return the accumulators, channels last, without surplus and zero padding's share."""
-        product = xnor_gemm(rows, self._weights, self._weights.k).unflatten(0, shape)
-        product -= self._surplus
+        if torch.compiler.is_compiling():
+            product = torch.ops.onebit.xnor_gemm(rows, self._words, self._k)
+        else:
+            product = xnor_gemm(rows, self._weights, self._k)
+        product = product.unflatten(0, shape) - self._surplus
         if isinstance(self.layer, PackedConv2d) and self.layer._corrects_padding:
             size = self.layer.weight_scale.new_empty(0, self.channels, *words.shape[1:3])
-            product -= self.layer._border(size).permute(0, 2, 3, 1).to(torch.int32)
+            with no_autocast(size):
+                share = self.layer._border(size)
+            product -= share.permute(0, 2, 3, 1).to(torch.int32)
         return product
 
     @torch.no_grad()
@@ -196,26 +207,22 @@ class PackedBlock(nn.Module):
         ValueError
             If their shape does not fit.
         """
-        if self._weights is None:
-            self._lay_out()
-        with no_autocast(words):
-            rows, shape = self._rows(words)
-            if self.thresholds is None:
-                return self._floats(self._product(rows, shape, words))
-            if isinstance(self.layer, PackedConv2d) and self.layer._corrects_padding:
-                product = self._product(rows, shape, words)
-                bits = pack_signs(product >= self.thresholds)
-            else:
-                flip = None if self.pool else self.flip
-                k = self._weights.k
-                bits = xnor_gemm_bits(rows, self._weights, k, self._limits, flip=flip)
-                bits = bits.unflatten(0, shape)
-                if not self.pool:
-                    return bits
-            if self.pool:
-                taps = _taps(bits, self.pool, self.layer.out_features)
-                bits = functools.reduce(torch.bitwise_or, taps)
-            return bits ^ self._flip_words
+        rows, shape = self._rows(words)
+        if self.thresholds is None:
+            return self._floats(self._product(rows, shape, words))
+        corrects = isinstance(self.layer, PackedConv2d) and self.layer._corrects_padding
+        if corrects or torch.compiler.is_compiling():
+            bits = _pack(self._product(rows, shape, words) >= self.thresholds)
+        else:
+            flip = None if self.pool else self.flip
+            bits = xnor_gemm_bits(rows, self._weights, self._k, self._limits, flip=flip)
+            bits = bits.unflatten(0, shape)
+            if not self.pool:
+                return bits
+        if self.pool:
+            taps = _taps(bits, self.pool, self.layer.out_features)
+            bits = functools.reduce(torch.bitwise_or, taps)
+        return bits ^ self._flip_words
 
     def _floats(self, product: Tensor) -> Tensor:
         product = self.layer._convert(product)
@@ -229,6 +236,10 @@ class PackedBlock(nn.Module):
         return f"output={'floats' if self.thresholds is None else 'words'}{pool}"
 
 
+def _lay_out_again(block: PackedBlock, _: Any) -> None:
+    block._lay_out()
+
+
 def _taps(words: Tensor, geometry: Geometry, channels: int) -> list[Tensor]:
     """Return, for each position in a window, the words (N, H_out, W_out, …) it meets."""
     n, *size, _ = words.shape
@@ -239,7 +250,7 @@ def _taps(words: Tensor, geometry: Geometry, channels: int) -> list[Tensor]:
     if rows or columns:
         # Zero padding stands as +1 here; what that adds is taken off the product again.
         sign = torch.tensor(geometry.pad_value >= 0)
-        frame = pack_signs(sign.expand(channels))
+        frame = _pack(sign.expand(channels))
         padded = frame.repeat(n, size[0] + 2 * rows, size[1] + 2 * columns, 1)
         padded[:, rows : rows + size[0], columns : columns + size[1]] = words
         words = padded
@@ -300,7 +311,9 @@ def pack(model: nn.Module) -> PackedNetwork:
     and out: a first layer without an input quantizer, layers that scale by K or β, which need the
     float input, convolutions with groups, a `BinarySign` with ``zero=-1``. Float layers, and batch
     norm, pooling, ReLU and Flatten around them, are kept as they are; Dropout and Identity go. The
-    packed network prints which stage is which.
+    packed network prints which stage is which. `torch.compile` and `torch.export` take packed
+    networks, through the operators of `onebit.ops`; they then compare and pack in steps of their
+    own, so running them as they are is faster.
 
     Parameters
     ----------

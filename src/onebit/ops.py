@@ -1,7 +1,7 @@
 """The kernels as operators of torch, so that `torch.compile` and `torch.export` see through them.
 
-Importing `onebit` registers ``torch.ops.onebit.pack_signs``, ``torch.ops.onebit.xnor_gemm`` and
-``torch.ops.onebit.ternary_gemm``: tensors and whole numbers in, a new tensor out, words as int64,
+Importing `onebit` registers ``torch.ops.onebit.pack_signs``, ``unpack_signs``, ``xnor_gemm`` and
+``ternary_gemm``: tensors and whole numbers in, a new tensor out, words as int64,
 on the CPU, without a gradient. The functions below are what they run. Weights come as raw words
 and are laid out for the kernel at every call, and a call costs tens of microseconds in torch's
 dispatcher, so in plain Python `onebit.prepack` and the functions of `onebit` itself are faster.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onebit import bits, kernels
 
-__all__ = ["pack_signs", "ternary_gemm", "xnor_gemm"]
+__all__ = ["pack_signs", "ternary_gemm", "unpack_signs", "xnor_gemm"]
 
 
 def pack_signs(x: Tensor) -> Tensor:
@@ -38,6 +38,32 @@ def pack_signs(x: Tensor) -> Tensor:
     tensor([5])
     """
     return bits.pack_signs(x)
+
+
+def unpack_signs(words: Tensor, k: int) -> Tensor:
+    """Unpack words into ±1, as `onebit.unpack_signs` does.
+
+    Parameters
+    ----------
+    words : Tensor of int64, shape (..., ceil(k / 64))
+    k : int
+        Signs in a row.
+
+    Returns
+    -------
+    Tensor of int8, shape (..., k)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `onebit.unpack_signs`.
+
+    Examples
+    --------
+    >>> torch.ops.onebit.unpack_signs(torch.tensor([5]), 3).tolist()
+    [1, -1, 1]
+    """
+    return bits.unpack_signs(words, k)
 
 
 def xnor_gemm(a_words: Tensor, b_words: Tensor, k: int) -> Tensor:
@@ -98,6 +124,9 @@ def ternary_gemm(x_int8: Tensor, w_words: Tensor) -> Tensor:
 _pack_signs = torch.library.custom_op(
     "onebit::pack_signs", pack_signs, mutates_args=(), device_types="cpu"
 )
+_unpack_signs = torch.library.custom_op(
+    "onebit::unpack_signs", unpack_signs, mutates_args=(), device_types="cpu"
+)
 _xnor_gemm = torch.library.custom_op(
     "onebit::xnor_gemm", xnor_gemm, mutates_args=(), device_types="cpu"
 )
@@ -109,6 +138,11 @@ _ternary_gemm = torch.library.custom_op(
 @_pack_signs.register_fake
 def _(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], (x.shape[-1] + 63) // 64), dtype=torch.int64)
+
+
+@_unpack_signs.register_fake
+def _(words: Tensor, k: int) -> Tensor:
+    return words.new_empty((*words.shape[:-1], k), dtype=torch.int8)
 
 
 @_xnor_gemm.register_fake

@@ -146,6 +146,8 @@ class _Packed(nn.Module):
     def codes(self) -> Tensor:
         """Unpack the weights to rows (n, k) of float codes."""
         unpack = unpack_ternary if self.ternary else unpack_signs
+        if torch.compiler.is_compiling() and not self.ternary:
+            unpack = torch.ops.onebit.unpack_signs
         return unpack(self.weight_words, self.k).to(self.weight_scale.dtype)
 
     def nbytes(self) -> int:
@@ -181,6 +183,11 @@ class _Packed(nn.Module):
 
     def _integer_product(self, rows: Tensor, group: int = 0) -> Tensor:
         """Multiply rows (m, k) of codes by one group's weights, exactly, as floats (m, n)."""
+        if torch.compiler.is_compiling() and not self.ternary:
+            own_words = self.weight_words.chunk(self.groups)[group]
+            row_words = torch.ops.onebit.pack_signs(rows)
+            product = torch.ops.onebit.xnor_gemm(row_words, own_words, self.k)
+            return product.to(self.weight_scale.dtype)
         if not self._prepacked:
             lay_out = prepack_ternary if self.ternary else prepack
             words = self.weight_words.chunk(self.groups)
@@ -292,6 +299,8 @@ class PackedConv2d(_Packed):
 
     packs = QuantConv2d
 
+    _border_share: Tensor
+
     def __init__(self, layer: QuantConv2d, weights: Weights = "quantized") -> None:
         super().__init__(layer, weights)
         self.geometry = layer.geometry
@@ -330,12 +339,14 @@ class PackedConv2d(_Packed):
 
     def _border(self, a: Tensor) -> Tensor:
         """Return what zero padding, packed as +1, has added to every output, for a's size."""
-        if self._border_size != a.shape[2:]:
-            frame = self.geometry.pad(a.new_zeros(1, *a.shape[1:]), value=1.0)
-            inside = self.geometry._replace(padding=(0, 0))
-            self._border_share = inside.convolve(frame, self._kernels())
-            self._border_size = a.shape[2:]
-        return self._border_share
+        if self._border_size == a.shape[2:] and not torch.compiler.is_compiling():
+            return self._border_share
+        frame = self.geometry.pad(a.new_zeros(1, *a.shape[1:]), value=1.0)
+        inside = self.geometry._replace(padding=(0, 0))
+        share = inside.convolve(frame, self._kernels())
+        if not torch.compiler.is_compiling():  # a traced tensor is none to keep
+            self._border_share, self._border_size = share, a.shape[2:]
+        return share
 
     def _windows(self, a: Tensor) -> Tensor:
         """Return the padded windows as (N, groups, H_out · W_out, k)."""
