@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from onebit import network
 from onebit.blocks import xnornet_block
 from onebit.layers import (
     BinaryConnectLinear,
@@ -197,3 +198,9 @@ def test_flip_ratio_wants_the_same_layers(before, after):
 def test_flip_ratio_wants_the_same_shapes():
     with pytest.raises(ValueError, match=r"'0' has shape \(2,\) in before and \(1,\) in after"):
         flip_ratio({"0": torch.ones(2)}, {"0": torch.ones(1)})
+
+
+def test_a_packed_network_is_refused_since_its_folded_layers_never_run():
+    packed = network.pack(binarynet_mlp(width=64).eval())
+    with pytest.raises(TypeError, match="packed network"):
+        summary(packed, (784,))

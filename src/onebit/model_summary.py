@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.layers import QuantConv2d, QuantLinear
+from onebit.network import PackedBlock
 from onebit.packing import PackedConv2d, PackedLinear, stored_bits
 from onebit.quantizers import Quantizer, StochasticBinary
 from onebit.training import evaluation_mode
@@ -217,7 +218,8 @@ def summary(
     Raises
     ------
     TypeError
-        If `model` is not a module, or `input_size` no tuple of whole numbers.
+        If `model` is not a module, or one that `onebit.pack` made, whose folded layers never run
+        on their own; or if `input_size` is no tuple of whole numbers.
 
     Examples
     --------
@@ -228,6 +230,11 @@ def summary(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(isinstance(module, PackedBlock) for module in model.modules()):
+        raise TypeError(
+            "model is a packed network, whose layers are folded into thresholds; summarise the "
+            "model that was packed, or ask the packed one for its nbytes()"
+        )
     if not isinstance(input_size, tuple | list) or not all(isinstance(n, int) for n in input_size):
         raise TypeError(
             f"input_size must be a tuple of whole numbers, one example's shape, got {input_size!r}"
