@@ -2,6 +2,7 @@
 
 import os
 
-# Set before torch starts its threads; the kernels that nbval starts inherit both.
+# Set before torch starts its threads; the kernels that nbval starts inherit all three.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("TQDM_DISABLE", "1")

@@ -98,7 +98,8 @@ def run(notebook: NotebookNode, folder: Path) -> None:
 def environment() -> dict[str, str]:
     """Give the environment of the kernel: quiet, with torch's own choice of threads."""
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return env | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
+    threads = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}  # as in the Makefile
+    return env | threads | {"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
 
 
 def normalised(notebook: NotebookNode) -> NotebookNode:
