@@ -25,7 +25,7 @@ help: ## Show this list
 book: _build/html/.complete ## Set up .venv, build the kernel and the book, tell where to open it
 	@sh tools/bootstrap.sh announce
 
-test: .venv/installed ## Prove everything: unit tests, every notebook, the book, the pages in a browser
+test: _build/html/.complete ## Prove everything: unit tests, every notebook, the book, the pages in a browser
 	@$(PY) -m pytest
 
 quick: .venv/installed ## Run the tests that take less than a minute in all (no notebooks, no browser)
