@@ -312,7 +312,7 @@ def pack(model: nn.Module) -> PackedNetwork:
     float input, convolutions with groups, a `BinarySign` with ``zero=-1``. Float layers, and batch
     norm, pooling, ReLU and Flatten around them, are kept as they are; Dropout and Identity go. The
     packed network prints which stage is which. `torch.compile` and `torch.export` take packed
-    networks, through the operators of `onebit.ops`; they then compare and pack in steps of their
+    networks, through the operators of ``onebit.ops``; they then compare and pack in steps of their
     own, so running them as they are is faster.
 
     Parameters
