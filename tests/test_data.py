@@ -1,9 +1,10 @@
-"""MNIST is whole, Fashion-MNIST is found where it may be, and a damaged file is refused by name."""
+"""The data sets are whole, are found where they may be, and damaged files are refused by name."""
 
 import functools
 import gzip
 import hashlib
 import http.server
+import lzma
 import shutil
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from onebit import data
 
 ROOT = Path(__file__).parents[1]
 MNIST = ROOT / "data" / "mnist"
+SHAKESPEARE = ROOT / "data" / "shakespeare"
 NAMES = sorted(data._MNIST_SHA256)
 HAS_DEBIAN = all((data._FASHION_DEBIAN / name).is_file() for name in NAMES)
 needs_debian = pytest.mark.skipif(not HAS_DEBIAN, reason="needs Debian's dataset-fashion-mnist")
@@ -238,3 +240,99 @@ def test_a_download_with_another_checksum_is_refused_and_not_kept(server_of):
         data.fashion_mnist("test", download=True)
     with pytest.raises(FileNotFoundError):
         data.fashion_mnist("test")
+
+
+@pytest.fixture(scope="module")
+def plays():
+    return data.shakespeare()
+
+
+def decode(codes, vocabulary):
+    return "".join(vocabulary[code] for code in codes.tolist())
+
+
+def test_shakespeare_is_whole(plays):
+    train, validation, vocabulary = plays
+    assert train.shape == (4_376_284,) and validation.shape == (375_824,)
+    assert train.dtype == validation.dtype == torch.int64
+    assert len(vocabulary) == 83 and list(vocabulary) == sorted(set(vocabulary))
+
+
+def test_every_code_occurs_in_the_training_text(plays):
+    train, validation, vocabulary = plays
+    assert train.bincount(minlength=83).amin() > 0
+    assert validation.amin() >= 0 and validation.amax() < len(vocabulary)
+
+
+def test_the_codes_give_back_the_text_of_the_file(plays):
+    for codes, name in zip(plays, ("train", "validation"), strict=False):
+        text = lzma.decompress((SHAKESPEARE / f"{name}.txt.xz").read_bytes()).decode("ascii")
+        assert decode(codes, plays[2]) == text
+
+
+def test_whole_plays_are_held_out_in_the_order_of_the_readme(plays):
+    train, validation = (decode(codes, plays[2]) for codes in plays[:2])
+    byline = "\n\nby William Shakespeare\n"
+    assert (train.count(byline), validation.count(byline)) == (33, 3)
+    titles = [part.rsplit("\n", 1)[-1] for part in validation.split(byline)[:-1]]
+    assert titles == ["THE TEMPEST", "KING JOHN", "THE HISTORY OF TROILUS AND CRESSIDA"]
+    assert not any(title + byline in train for title in titles)
+    assert "To be, or not to be" in train
+    order = [train.index(t) for t in ("THE TWO GENTLEMEN", "RICHARD THE SECOND", "PERICLES PR")]
+    assert order == sorted(order)
+
+
+def test_shakespeares_readme_names_the_sizes_of_what_is_there(plays):
+    readme = (SHAKESPEARE / "README.md").read_text()
+    for codes, name in zip(plays, ("train.txt.xz", "validation.txt.xz"), strict=False):
+        packed = (SHAKESPEARE / name).stat().st_size
+        row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}`"))
+        assert f"| {len(codes):,} | {packed:,} |".replace(",", " ") in row
+
+
+def test_shakespeares_checksum_list_is_the_packed_files():
+    listed = (SHAKESPEARE / "SHA256SUMS").read_text()
+    assert listed == "".join(
+        f"{hashlib.sha256((SHAKESPEARE / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in sorted(data._SHAKESPEARE_SHA256)
+    )
+
+
+@pytest.fixture
+def copy_of_shakespeare(monkeypatch, tmp_path):
+    folder = tmp_path / "data" / "shakespeare"
+    shutil.copytree(SHAKESPEARE, folder)
+    monkeypatch.setenv("ONEBIT_DATA", str(folder.parent))
+    return folder
+
+
+def test_shakespeare_packed_otherwise_will_do(copy_of_shakespeare, plays):
+    path = copy_of_shakespeare / "validation.txt.xz"
+    path.write_bytes(lzma.compress(lzma.decompress(path.read_bytes()), preset=0))
+    assert torch.equal(data.shakespeare()[1], plays[1])
+
+
+def change_a_character(path: Path) -> None:
+    text = bytearray(lzma.decompress(path.read_bytes()))
+    text[1000] = ord("~")
+    path.write_bytes(lzma.compress(text, preset=0))
+
+
+@pytest.mark.parametrize(
+    "damage", [change_a_character, flip_a_packed_bit, cut_short, store_a_web_page, store_nothing]
+)
+def test_damaged_plays_are_refused_by_name_with_the_cure(copy_of_shakespeare, damage):
+    path = copy_of_shakespeare / "validation.txt.xz"
+    damage(path)
+    with pytest.raises(ValueError) as refusal:
+        data.shakespeare()
+    assert f"{path} is damaged" in str(refusal.value)
+    assert "git restore data/shakespeare" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", sorted(data._SHAKESPEARE_SHA256))
+def test_missing_plays_are_named_with_the_cure(copy_of_shakespeare, name):
+    (copy_of_shakespeare / name).unlink()
+    with pytest.raises(FileNotFoundError, match="ONEBIT_DATA") as refusal:
+        data.shakespeare()
+    assert name in str(refusal.value) and str(copy_of_shakespeare) in str(refusal.value)

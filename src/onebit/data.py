@@ -1,12 +1,13 @@
-"""MNIST and Fashion-MNIST as tensors, read from files whose content is checked.
+"""MNIST, Fashion-MNIST and Shakespeare's plays as tensors, from files whose content is checked.
 
-MNIST ships with the course in ``data/mnist``. Fashion-MNIST comes from Debian's package or from
-a download cache. Every file is checked after unpacking against the SHA-256 of the original
+MNIST and the plays ship with the course in ``data``. Fashion-MNIST comes from Debian's package or
+from a download cache. Every file is checked after unpacking against the SHA-256 of the original
 content, so it does not matter who packed it, and a damaged file is refused by name.
 """
 
 import gzip
 import hashlib
+import lzma
 import math
 import os
 import zlib
@@ -48,6 +49,12 @@ _FASHION_SHA256 = {
     "t10k-labels-idx1-ubyte.gz": (
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
     ),
+}
+
+# SHA-256 of the unpacked texts.
+_SHAKESPEARE_SHA256 = {
+    "train.txt.xz": "f503cb9eeefa6894660af19dd7f24974c7e0522458ec65553290505e2fd1911b",
+    "validation.txt.xz": "872a818b5cc3e505bcf06274a483ce4d67f3a314b68c999b94c1e3e459614f20",
 }
 
 # MD5 of the packed files as Zalando publishes them, for the download.
@@ -159,6 +166,55 @@ def fashion_mnist(
     return _read_split(split, "Fashion-MNIST", folders, _FASHION_SHA256, _FASHION_CURE)
 
 
+def shakespeare() -> tuple[torch.Tensor, torch.Tensor, str]:
+    """Read 36 plays of Shakespeare's as the codes of their characters.
+
+    The plays stand in the order of the First Folio. The first comedy, the first history and the
+    first tragedy of it are for validation (*The Tempest*, *King John*, *Troilus and Cressida*), the
+    other 33 for training. A code is a character's place in the vocabulary.
+
+    The files are looked for in ``$ONEBIT_DATA/shakespeare`` if that variable is set, otherwise in
+    the course's own ``data/shakespeare``. Nothing is cached.
+
+    Returns
+    -------
+    train : int64 tensor (4 376 284,)
+    validation : int64 tensor (375 824,)
+    vocabulary : str
+        The 83 characters that occur, in the order of their code points.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the files are not there; the message says how to get them.
+    ValueError
+        If a file does not hold what it should.
+
+    Examples
+    --------
+    >>> train, validation, vocabulary = shakespeare()
+    >>> "".join(vocabulary[code] for code in validation[:11])
+    'THE TEMPEST'
+    """
+    folder = _data_folder() / "shakespeare"
+    cure = (
+        "A clone of the course has them in data/shakespeare (in a clone, `git restore "
+        "data/shakespeare` puts them back); set ONEBIT_DATA to its data folder."
+    )
+    missing = [name for name in _SHAKESPEARE_SHA256 if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"Shakespeare: {folder} lacks {' and '.join(missing)}. {cure}")
+    texts = [
+        torch.frombuffer(_unpack(folder / name, sha256, cure), dtype=torch.uint8)
+        for name, sha256 in _SHAKESPEARE_SHA256.items()
+    ]
+    characters = torch.cat(texts).unique()
+    code_of = torch.zeros(256, dtype=torch.int64)
+    code_of[characters.long()] = torch.arange(len(characters))
+    train, validation = (code_of[text.long()] for text in texts)
+    return train, validation, bytes(characters.tolist()).decode("ascii")
+
+
 def normalise(
     images: torch.Tensor, dtype: torch.dtype = torch.float32, *, flatten: bool = True
 ) -> torch.Tensor:
@@ -243,18 +299,25 @@ def _read_idx(path: Path, sha256: str, cure: str) -> torch.Tensor:
     An idx file is two zero bytes, the element type (8: unsigned byte), the number of dimensions,
     each dimension as a big-endian 32-bit integer, then the elements in C order.
     """
-    try:
-        content = bytearray(gzip.decompress(path.read_bytes()))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged: it does not unpack ({error}). {cure}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(
-            f"{path} is damaged: its unpacked content has SHA-256 {found}, want {sha256}. {cure}"
-        )
+    content = _unpack(path, sha256, cure)
     ndim = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim)]
     start = 4 + 4 * ndim
     return torch.frombuffer(
         content, dtype=torch.uint8, offset=start, count=math.prod(shape)
     ).reshape(shape)
+
+
+def _unpack(path: Path, sha256: str, cure: str) -> bytearray:
+    """Unpack a .gz or .xz file and check its content."""
+    decompress = lzma.decompress if path.suffix == ".xz" else gzip.decompress
+    try:
+        content = bytearray(decompress(path.read_bytes()))
+    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: it does not unpack ({error}). {cure}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{path} is damaged: its unpacked content has SHA-256 {found}, want {sha256}. {cure}"
+        )
+    return content
