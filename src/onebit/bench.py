@@ -38,7 +38,7 @@ import onebit
 from onebit import _native
 from onebit.kernels import prepack, prepack_ternary, ternary_gemm, xnor_gemm
 
-__all__ = ["roofline", "run"]
+__all__ = ["Effort", "ceilings", "cores", "roofline", "run"]
 
 SHAPES = (
     (1, 4096, 4096),
@@ -982,21 +982,51 @@ def _measure_all(
     return records, gaps
 
 
-def _ceilings_alone(effort: Effort) -> dict[str, dict[str, float]]:
-    """Return what the machine does at most, in thousand millions a second, by threads."""
-    rates: dict[str, dict[str, float]] = {}
+def ceilings(
+    threads: int = 1,
+    *,
+    effort: Effort = QUICK,
+    of_turns: Callable[[Sequence[float]], float] = min,
+) -> dict[str, float]:
+    """Return what the machine does at most, in thousand millions a second.
+
+    Parameters
+    ----------
+    threads : int
+        How many run the loops at the same time.
+    effort : Effort
+        How long to measure.
+    of_turns : callable
+        Which of the turns' times counts: `min`, or `statistics.median` as in the benchmark.
+
+    Returns
+    -------
+    dict
+        ``xnor``, for the kernel path in use, ``popcount``, ``logic``, ``fma``, ``int8`` and
+        ``read memory``, in bytes; empty where there is no compiler or no clone.
+
+    Examples
+    --------
+    >>> all(rate > 0 for rate in ceilings().values())
+    True
+    """
     widest, path = next(iter(_native._PATHS)), onebit.kernel_name()
-    for threads in sorted({1, cores()}):
-        contestants = []
-        for name in (*CEILINGS, "read memory"):
-            with contextlib.suppress(GapError):
-                contestants.append(
-                    _ceiling_contestant(name, path if name == "xnor" else widest, threads)
-                )
-        _compete(contestants, threads, effort)
-        rates[str(threads)] = {c.name: c.work / statistics.median(c.turns) / 1e9
-                               for c in contestants}  # fmt: skip
-    return rates
+    contestants = []
+    for name in (*CEILINGS, "read memory"):
+        with contextlib.suppress(GapError):
+            contestants.append(
+                _ceiling_contestant(name, path if name == "xnor" else widest, threads)
+            )
+    _compete(contestants, threads, effort)
+    return {c.name: c.work / of_turns(c.turns) / 1e9 for c in contestants}
+
+
+def _ceilings_alone(effort: Effort) -> dict[str, dict[str, float]]:
+    """Return the medians of what the machine does at most, by threads."""
+    return {
+        str(threads): ceilings(threads, effort=effort, of_turns=statistics.median)
+        for threads in sorted({1, cores()})
+    }
 
 
 # ---- the report ----------------------------------------------------------------------------------
