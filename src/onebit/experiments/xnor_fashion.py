@@ -1,0 +1,67 @@
+"""XNOR-Net's ablations on Fashion-MNIST: α, K and block order, with batch norm and without.
+
+The paper's Table 3 is measured on AlexNet and ImageNet. Here a network of three convolutions
+stands for it, and all arms share everything that they are not named for: the first convolution,
+the head, the rate, the order of examples. Behind batch norm no scale per filter can show, since
+BN(αz) = BN(z), so the arms that ask what α does are there a second time without batch norm.
+"""
+
+from typing import Any
+
+from onebit.experiments.declare import Arm, Budget, Experiment, Network, Recipe
+
+_RECIPE = Recipe(
+    data="onebit.experiments.tasks:fashion_images",
+    optimizer="adam",
+    rate=2e-3,
+    final=0.02,
+    batch_size=100,
+    loss="cross_entropy",
+    clip=True,
+)
+
+
+def _arm(name: str, label: str, keep: bool = False, **arguments: Any) -> Arm:
+    network = Network("onebit.models:xnornet_cnn", arguments)
+    return Arm(name, label, network, _RECIPE, keep=keep)
+
+
+_FLOAT: dict[str, Any] = {"weights": "real", "activations": "real"}
+_BWN: dict[str, Any] = {"weights": "scaled", "activations": "real"}
+_BWN_NO_ALPHA: dict[str, Any] = {"weights": "sign", "activations": "real"}
+_XNOR: dict[str, Any] = {"weights": "scaled", "activations": "sign"}
+_XNOR_NO_ALPHA: dict[str, Any] = {"weights": "sign", "activations": "sign"}
+
+TABLE = Experiment(
+    name="xnor-fashion",
+    about="XNOR-Net's ablations (its Table 3), a 16-32-64 convolutional network on Fashion-MNIST",
+    metric="test error",
+    unit="%",
+    decimals=2,
+    arms=(
+        _arm("float", "full precision", keep=True, **_FLOAT),
+        _arm("float-cbap", "full precision, C-B-A-P", order="C-B-A-P", **_FLOAT),
+        _arm("bwn", "BWN", keep=True, **_BWN),
+        _arm("bwn-no-alpha", "BWN without α", **_BWN_NO_ALPHA),
+        _arm("xnor", "XNOR-Net without K", keep=True, **_XNOR),
+        _arm("xnor-k", "XNOR-Net with K", keep=True, input_scale=True, **_XNOR),
+        _arm("xnor-no-alpha", "XNOR-Net without α and K", **_XNOR_NO_ALPHA),
+        _arm("xnor-no-alpha-k", "XNOR-Net without α, with K", input_scale=True, **_XNOR_NO_ALPHA),
+        _arm("xnor-cbap", "XNOR-Net without K, C-B-A-P", order="C-B-A-P", **_XNOR),
+        _arm("binarynet", "BinaryNet", keep=True, binary_first=True, **_XNOR_NO_ALPHA),
+        _arm("float-no-bn", "full precision, no batch norm", norm=False, **_FLOAT),
+        _arm("bwn-no-bn", "BWN, no batch norm", norm=False, **_BWN),
+        _arm("bwn-no-alpha-no-bn", "BWN without α, no batch norm", norm=False, **_BWN_NO_ALPHA),
+        _arm("xnor-no-bn", "XNOR-Net without K, no batch norm", norm=False, **_XNOR),
+        _arm(
+            "xnor-no-alpha-no-bn", "XNOR-Net without α and K, no batch norm",
+            norm=False, **_XNOR_NO_ALPHA,
+        ),
+    ),
+    budgets=(
+        Budget("smoke", epochs=2, seeds=2, rows=500),
+        Budget("short", epochs=2, seeds=3),
+        Budget("book", epochs=15, seeds=3),
+        Budget("paper", epochs=60, seeds=5),
+    ),
+)  # fmt: skip
