@@ -41,6 +41,13 @@ document.addEventListener("readystatechange", () => {
   markRegions();
 }, { once: true });
 
+// One page has a script of its own, which lies beside this one.
+const claimsScript = new URL("claims.js", document.currentScript.src).href;
+addEventListener("DOMContentLoaded", () => {
+  if (!document.querySelector(".claims-filter")) return;
+  document.head.append(Object.assign(document.createElement("script"), { src: claimsScript }));
+});
+
 addEventListener("load", () => {
   focusScrollers();
   addEventListener("resize", focusScrollers);
