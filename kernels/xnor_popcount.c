@@ -36,6 +36,7 @@
  */
 #include "xnor_popcount.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "paths.h"
@@ -234,7 +235,7 @@ AVX2 static void xnor_avx2(const struct xnor_block *t) {
  * popcount and an addition for two operations, so it gains nothing. ROWS rows of A share each load
  * of B; with their s and d they fill 16 of the 32 registers. */
 #define AVX512 TARGET("avx512f,avx512bw,avx512vl,avx512vpopcntdq,popcnt")
-enum { XOR3 = 0x96, SECOND_IS_NOT_IF_FIRST_ELSE_THIRD = 0x3a };
+enum { XOR3 = 0x96, SECOND_IS_NOT_IF_FIRST_ELSE_THIRD = 0x3a, WORDS_AHEAD = 64 };
 
 AVX512 static ALWAYS_INLINE void xnor_rows_avx512(const struct xnor_block *t, int64_t first,
                                                   const int ROWS) {
@@ -249,6 +250,10 @@ AVX512 static ALWAYS_INLINE void xnor_rows_avx512(const struct xnor_block *t, in
         IN_REGISTER(d[r]);
     }
     for (; w + 2 <= full; w += 2) {
+        if (ROWS == 1) { /* with nothing else to do, B is needed faster than prefetchers bring it */
+            _mm_prefetch((const char *)(b + (w + WORDS_AHEAD) * LANES), _MM_HINT_T0);
+            _mm_prefetch((const char *)(b + (w + WORDS_AHEAD + 1) * LANES), _MM_HINT_T0);
+        }
         __m512i b0 = _mm512_loadu_si512(b + w * LANES);
         __m512i b1 = _mm512_loadu_si512(b + (w + 1) * LANES);
         UNROLL for (int r = 0; r < ROWS; r++) {
@@ -406,6 +411,7 @@ struct product {
     struct xnor_block block; /* of the whole: m rows of a */
     int64_t n;
     int64_t chunk_rows, chunk_blocks, column_tasks;
+    int64_t share; /* if not 0: turn round the tasks, of which each thread has so many */
     void (*path)(const struct xnor_block *);
     void (*bits_path)(const struct bits_block *); /* of xnor_gemm_bits, and what follows too */
     const int32_t *thresholds;
@@ -442,6 +448,7 @@ static void write_bits(const struct product *p, int64_t row, int64_t rows, int64
 static void multiply_part(const void *data, int64_t task) {
     const struct product *p = data;
     int32_t products[MOST_ROWS * LANES];
+    if (p->share) task += p->share - 1 - 2 * (task % p->share);
     int64_t row = task / p->column_tasks * p->chunk_rows;
     int64_t block = task % p->column_tasks * p->chunk_blocks;
     int64_t last_block = at_most(block + p->chunk_blocks, ceil_div(p->n, LANES));
@@ -467,6 +474,19 @@ static void multiply_part(const void *data, int64_t task) {
     }
 }
 
+/* A few rows of A read B once, as fast as it comes. A matrix somewhat larger than a cache is always
+ * thrown out of it just before it is read again, unless every other call reads backwards: what was
+ * read last is still there, and now comes first. 2 MiB of weights on a core with 1.25 MiB of cache
+ * take 57 microseconds instead of 77. Each thread turns round within its own share. */
+static void turn_round(struct product *p, int threads, int64_t blocks) {
+    static _Atomic unsigned calls;
+    int64_t tasks = at_most(32 * (int64_t)threads, blocks / threads * threads);
+    if (tasks < threads) return;
+    p->chunk_blocks = ceil_div(blocks, tasks);
+    p->column_tasks = tasks;
+    if (atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) % 2) p->share = tasks / threads;
+}
+
 static void multiply(struct product *p, int threads) {
     /* 16 KiB of A stay in the first-level cache while the blocks of B pass by, each one contiguous
      * stream that the prefetcher foresees. Several tasks a thread even out threads that start late
@@ -479,6 +499,7 @@ static void multiply(struct product *p, int threads) {
     int64_t column_tasks = threads > 1 ? ceil_div(8 * (int64_t)threads, row_tasks) : 1;
     p->chunk_blocks = ceil_div(blocks, at_most(column_tasks, blocks));
     p->column_tasks = ceil_div(blocks, p->chunk_blocks);
+    if (p->block.m < 8) turn_round(p, threads, blocks);
     onebit_run_tasks(threads, row_tasks * p->column_tasks, multiply_part, p);
 }
 

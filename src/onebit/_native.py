@@ -75,9 +75,7 @@ def kernel_name() -> str:
     >>> kernel_name() in available_kernels()
     True
     """
-    name = os.environ.get("ONEBIT_KERNEL")
-    if not name:
-        return next(iter(_PATHS))
+    name = os.environ.get("ONEBIT_KERNEL") or next(iter(_PATHS))
     if name not in _PATHS:
         raise ValueError(
             f"ONEBIT_KERNEL={name!r} is not available on this machine; choose one of "

@@ -18,7 +18,7 @@ WORDS_AS: dict[type, str] = {np.ndarray: "uint64", torch.Tensor: "torch.int64"}
 def kind_of(name: str, x: Any) -> type:
     """Return `np.ndarray` or `torch.Tensor`, whichever `x` is; refuse anything else."""
     if isinstance(x, torch.Tensor):
-        if x.device.type != "cpu":
+        if not x.is_cpu:
             raise ValueError(
                 f"{name} is on device {str(x.device)!r}; the kernels run on the CPU: pass "
                 f"{name}.cpu()"

@@ -52,7 +52,10 @@ LANES = 16
 MOST_BITS = 2**31 - 1
 MOST_TERNARY = MOST_BITS // 128
 WORK_FOR_A_THREAD = 2**24
-"""Multiply-adds that take a core about as long as waking another one: tens of microseconds."""
+"""One-bit multiply-adds that take a core some 15 microseconds, half as long as waking another."""
+
+ROWS_WHILE_READING, TERNARY_ROWS_WHILE_READING = 6, 3
+"""Rows that a core multiplies in the time in which the weights arrive: fewer are no less work."""
 
 
 class _LaneMatrix:
@@ -67,11 +70,12 @@ class _LaneMatrix:
         every kernel path but no file format: to store the matrix, store `to_words()`.
     """
 
-    __slots__ = ("_kind", "k", "lanes", "n")
+    __slots__ = ("_kind", "_pointer", "k", "lanes", "n")
 
     def __init__(self, lanes: np.ndarray, n: int, k: int, kind: type) -> None:
         lanes.flags.writeable = False
         self.lanes, self.n, self.k, self._kind = lanes, n, k, kind
+        self._pointer = None if _native.lib is None else _pointer("uint32_t[]", lanes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -155,7 +159,7 @@ def prepack(b_bits: np.ndarray | torch.Tensor, k: int) -> PackedMatrix:
     if _native.lib is not None:
         words = _contiguous_rows(words)
         _native.lib.onebit_lanes_from_words(
-            _pointer("uint64_t", words), _stride(words), n, k, _pointer("uint32_t", lanes)
+            _pointer("uint64_t[]", words), _stride(words), n, k, _pointer("uint32_t[]", lanes)
         )
     else:
         _lanes_by_numpy(words, k, lanes)
@@ -228,17 +232,16 @@ def xnor_gemm(
     array([[ 2, -4]], dtype=int32)
     """
     kind, a, packed, k = _binary_operands(a_bits, b, k)
-    shape = len(a), packed.n
-    product = prepare_out(kind, out, np.int32, shape, [a, packed.lanes])
-    limit = _thread_limit(threads, shape[0] * shape[1] * k)
+    shape = m, n = len(a), packed.n
+    product = prepare_out(kind, out, np.int32, shape, (a, packed.lanes))
+    limit = _thread_limit(threads, max(m, ROWS_WHILE_READING) * n * k)
     path = _native.current_path()
     if path == _native.NUMPY:
         _xnor_by_numpy(a, packed, product)
     else:
         _native.lib.onebit_xnor_gemm(
-            path, limit, _pointer("uint64_t", a), _stride(a),
-            _pointer("uint32_t", packed.lanes), *shape, k,
-            _pointer("int32_t", product), _stride(product),
+            path, limit, _pointer("uint64_t[]", a), _stride(a), packed._pointer, m, n, k,
+            _pointer("int32_t[]", product), _stride(product),
         )  # fmt: skip
     return as_kind(kind, product) if out is None else out
 
@@ -311,8 +314,8 @@ def xnor_gemm_bits(
     if flip is not None:
         check_same_kind("a_bits", kind, "flip", flip)
         flips = np.ascontiguousarray(as_integers("flip", flip, np.bool_, [n]))
-    bits = prepare_out(kind, out, np.uint64, (m, words_for(n)), [a, packed.lanes, limits])
-    most_threads = _thread_limit(threads, m * n * k)
+    bits = prepare_out(kind, out, np.uint64, (m, words_for(n)), (a, packed.lanes, limits))
+    most_threads = _thread_limit(threads, max(m, ROWS_WHILE_READING) * n * k)
     path = _native.current_path()
     if path == _native.NUMPY:
         products = np.empty((m, n), np.int32)
@@ -321,10 +324,10 @@ def xnor_gemm_bits(
         bits[:] = pack_signs(signs)
     else:
         _native.lib.onebit_xnor_gemm_bits(
-            path, most_threads, _pointer("uint64_t", a), _stride(a),
-            _pointer("uint32_t", packed.lanes), m, n, k, _pointer("int32_t", limits),
-            _native.ffi.NULL if flips is None else _pointer("uint8_t", flips),
-            _pointer("uint64_t", bits), _stride(bits),
+            path, most_threads, _pointer("uint64_t[]", a), _stride(a), packed._pointer, m, n, k,
+            _pointer("int32_t[]", limits),
+            _native.ffi.NULL if flips is None else _pointer("uint8_t[]", flips),
+            _pointer("uint64_t[]", bits), _stride(bits),
         )  # fmt: skip
     return as_kind(kind, bits) if out is None else out
 
@@ -332,8 +335,8 @@ def xnor_gemm_bits(
 def _binary_operands(a_bits: Any, b: Any, k: Any) -> tuple[type, np.ndarray, PackedMatrix, int]:
     """Return the kind, the rows of `a_bits`, `b` in lanes, and `k`, all known to agree."""
     k = check_whole("k", k, 1, MOST_BITS)
-    kind = kind_of("a_bits", a_bits)
     a = _contiguous_rows(_packed_rows("a_bits", a_bits, k))
+    kind = torch.Tensor if isinstance(a_bits, torch.Tensor) else np.ndarray
     if not isinstance(b, PackedMatrix):
         check_same_kind("a_bits", kind, "b", b)
         _packed_rows("b", b, k)
@@ -392,7 +395,7 @@ def prepack_ternary(w: np.ndarray | torch.Tensor, k: int) -> PackedTernaryMatrix
     if _native.lib is not None:
         words = _contiguous_rows(words)
         if _native.lib.onebit_ternary_lanes_from_words(
-            _pointer("uint64_t", words), _stride(words), n, k, _pointer("uint32_t", lanes)
+            _pointer("uint64_t[]", words), _stride(words), n, k, _pointer("uint32_t[]", lanes)
         ):
             raise ValueError(BROKEN_CODES.format(name="w"))
     else:
@@ -471,18 +474,18 @@ def ternary_gemm(
         w = prepack_ternary(w, k)
     if w.k != k:
         raise ValueError(f"w was prepacked for k = {w.k}, but x_int8 has {k} columns")
-    shape = len(x), w.n
-    product = prepare_out(kind, out, np.int32, shape, [x, w.lanes])
-    limit = _thread_limit(threads, shape[0] * shape[1] * k * 4)
+    shape = m, n = len(x), w.n
+    product = prepare_out(kind, out, np.int32, shape, (x, w.lanes))
+    # A byte of x takes as long as four of its bits would.
+    limit = _thread_limit(threads, 4 * max(m, TERNARY_ROWS_WHILE_READING) * n * k)
     path = _native.current_path()
     if path == _native.NUMPY:
         # float64 is exact here, since no partial sum reaches 2^53, and has a fast product.
         product[:] = x.astype(np.float64) @ _ternary_from_lanes(w).astype(np.float64).T
     else:
         _native.lib.onebit_ternary_gemm(
-            path, limit, _pointer("int8_t", x), _stride(x),
-            _pointer("uint32_t", w.lanes), *shape, k,
-            _pointer("int32_t", product), _stride(product),
+            path, limit, _pointer("int8_t[]", x), _stride(x), w._pointer, m, n, k,
+            _pointer("int32_t[]", product), _stride(product),
         )  # fmt: skip
     return as_kind(kind, product) if out is None else out
 
@@ -508,10 +511,11 @@ def _contiguous_rows(x: np.ndarray) -> np.ndarray:
 
 
 def _pointer(c_type: str, x: np.ndarray) -> Any:
-    """Return what C takes as a pointer to the first element."""
+    """Return what C takes as a pointer to the first element; `c_type` ends in ``[]``."""
     if x.flags.c_contiguous:
-        return _native.ffi.from_buffer(f"{c_type}[]", x)
-    return _native.ffi.cast(f"{c_type} *", x.ctypes.data)  # correct for all, but ten times slower
+        return _native.ffi.from_buffer(c_type, x)
+    # Correct for all, but ten times slower.
+    return _native.ffi.cast(c_type.replace("[]", "*"), x.ctypes.data)
 
 
 def _stride(x: np.ndarray) -> int:
