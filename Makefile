@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test quick lab serve execute bench lint clean FORCE
+.PHONY: help book test quick lab serve execute bench reproduce lint clean FORCE
 
 # A second OpenMP thread that spins beside a busy core slows torch many times over. A short spin,
 # some tens of microseconds, made training twice as fast on two idle cores, and half as fast on busy.
@@ -43,6 +43,9 @@ execute: .venv/installed ## Run the notebooks anew and store their outputs
 bench: .venv/bench ## Time the kernels against their peers and the machine (a quiet one, for minutes)
 	@mkdir -p _build
 	@$(PY) -m onebit bench --json _build/bench.json --svg _build/roofline.svg
+
+reproduce: .venv/installed ## List the long runs and their cost; TABLE=… [BUDGET=book] trains one
+	@$(PY) -m onebit reproduce $(TABLE) $(if $(BUDGET),--budget $(BUDGET))
 
 lint: .venv/installed ## Check style, types and the source of every number in the prose
 	@$(PY) -m ruff check

@@ -1,4 +1,4 @@
-"""The command line: ``python -m onebit doctor`` and ``python -m onebit bench``."""
+"""The command line: ``python -m onebit doctor``, ``bench`` and ``reproduce``."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from onebit import __version__, doctor
+from onebit.experiments import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main([])  # doctest: +ELLIPSIS
-    usage: python -m onebit [-h] [--version] {doctor,bench} ...
+    usage: python -m onebit [-h] [--version] {doctor,bench,reproduce} ...
     ...
     0
     """
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Binary neural networks, one bit at a time.",
     )
     parser.add_argument("--version", action="version", version=f"onebit {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="{doctor,bench}")
+    commands = parser.add_subparsers(title="commands", metavar="{doctor,bench,reproduce}")
     check = commands.add_parser("doctor", help="check what this machine has, and tell the cures")
     check.set_defaults(run=lambda _: doctor.run())
     measure = commands.add_parser(
@@ -42,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--even-if-loaded", action="store_true", help="measure though others use the machine"
     )
     measure.set_defaults(run=_bench)
+    again = commands.add_parser(
+        "reproduce", help="measure the papers' tables again: list them, or train one"
+    )
+    command.add_arguments(again)
+    again.set_defaults(run=command.reproduce)
     chosen = parser.parse_args(arguments)
     if "run" not in chosen:
         parser.print_help()

@@ -14,9 +14,10 @@ def experiments() -> dict[str, Experiment]:
     >>> "xnor-fashion" in experiments()
     True
     """
-    from onebit.experiments import xnor_fashion
+    from onebit.experiments import binaryconnect_mnist, binarynet_mnist, width, xnor_fashion
 
-    return {table.name: table for table in (xnor_fashion.TABLE,)}
+    files = (binaryconnect_mnist, binarynet_mnist, xnor_fashion, width)
+    return {file.TABLE.name: file.TABLE for file in files}
 
 
 def experiment(name: str) -> Experiment:

@@ -17,29 +17,27 @@ class Recipe:
     data
         ``"module:function"`` that returns the task: the data, the loss and the metric.
     optimizer
-        ``"sgd"`` (without momentum), ``"adam"`` or ``"adamw"``.
+        ``"sgd"`` (without momentum), ``"adam"``, or ``"bitnet"``, which is
+        `onebit.language.BitNetRecipe`: AdamW with a two-stage learning rate.
     rate
-        Learning rate of the first epoch; None where validation chooses it among `rates`.
+        Learning rate at the start; None where validation chooses it among `rates`.
     rates
         The rates to choose from. Each trains for the budget's `search_epochs` on the first seed,
         and the one with the lowest validation metric trains all seeds.
     final
-        The last epoch's rate over the first's. In between the rate falls exponentially, an epoch
-        at a time; by two lines, a step at a time, where `two_stage` holds.
+        The rate at the end over that at the start. In between it falls exponentially, step by
+        step. (``"bitnet"`` has its own schedule.)
     batch_size
         Examples a step, over all processes.
     loss
-        ``"squared_hinge"`` or ``"cross_entropy"``.
+        ``"squared_hinge"`` or ``"cross_entropy"``, for images.
     glorot
         Power of Glorot's coefficients that multiplies the rate of quantised weights: 0 none, 1 for
         Adam, 2 for SGD.
     clip
         Whether latent weights are clipped to [−1, 1] after each step.
-    two_stage
-        BitNet's schedule: the rate falls linearly, drops at half time to two thirds of what it
-        would be, and falls on; weight decay ends at half time.
     weight_decay
-        Decoupled weight decay, for ``"adamw"``.
+        For ``"bitnet"``, in the first half of training.
     """
 
     data: str
@@ -51,7 +49,6 @@ class Recipe:
     loss: str = "squared_hinge"
     glorot: int = 0
     clip: bool = False
-    two_stage: bool = False
     weight_decay: float = 0.0
 
 
@@ -103,6 +100,8 @@ class Arm:
         task, and returns names and numbers.
     keep
         Whether the first seed's weights are stored in ``results/weights``.
+    seeds
+        At most so many seeds, whatever the budget; None is as many as it has.
     """
 
     name: str
@@ -111,6 +110,7 @@ class Arm:
     recipe: Recipe
     probes: tuple[str, ...] = ()
     keep: bool = False
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -207,10 +207,11 @@ class Experiment:
         plan = self.budget(budget)
         for seed in range(plan.seeds):
             for arm in self.arms_of(budget):
-                yield Run(
-                    self.name, budget, arm, seed, plan.epochs, plan.rows, plan.search_epochs,
-                    self.metric, self.unit,
-                )  # fmt: skip
+                if arm.seeds is None or seed < arm.seeds:
+                    yield Run(
+                        self.name, budget, arm, seed, plan.epochs, plan.rows, plan.search_epochs,
+                        self.metric, self.unit,
+                    )  # fmt: skip
 
 
 def resolve(name: str) -> Any:
