@@ -57,8 +57,8 @@ def _recipe(*rates: float, glorot: int) -> Recipe:
     )
 
 
-_REAL = _recipe(0.1, 0.3, 1.0, 3.0, glorot=0)
-_BINARY = _recipe(3e-4, 1e-3, 3e-3, 1e-2, glorot=2)
+_REAL = _recipe(0.3, 1.0, 3.0, glorot=0)
+_BINARY = _recipe(0.03, 0.1, 0.3, 1.0, glorot=2)
 _MLP = "onebit.models:binaryconnect_mlp"
 
 TABLE = Experiment(

@@ -452,7 +452,9 @@ def _commit() -> str:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "-s", "..") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "-s", "-uno", "..") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
