@@ -268,7 +268,7 @@ AVX512_VNNI static ALWAYS_INLINE void ternary_rows_avx512(const struct ternary_b
  * are masked where they stand, as u, 4 u, 16 u and 64 u, and summed apart; the shifts come once at
  * the end. 64 * 2 * 128 for each of four weights fit 2^18 weights into a sum of 32 bits. */
 AVX512_VNNI static void ternary_vector_avx512(const struct ternary_block *t, int64_t row) {
-    enum { WORDS_AT_ONCE = 1 << 14 };
+    enum { WORDS_AT_ONCE = 1 << 14, WORDS_AHEAD = 64 };
     const int8_t *x = t->x + row * t->x_stride;
     int64_t full = t->k / WEIGHTS;
     __m512i total = _mm512_set1_epi32(-t->x_sums[row]);
@@ -282,6 +282,7 @@ AVX512_VNNI static void ternary_vector_avx512(const struct ternary_block *t, int
         }
         for (int64_t stop = at_most(ceil_div(t->k, WEIGHTS), w + WORDS_AT_ONCE); w < stop; w++) {
             const int8_t *sixteen = w < full ? x + w * WEIGHTS : tail;
+            _mm_prefetch((const char *)(t->lanes + (w + WORDS_AHEAD) * LANES), _MM_HINT_T0);
             __m512i words = _mm512_loadu_si512(t->lanes + w * LANES);
             UNROLL for (int q = 0; q < 4; q++) {
                 __m512i u = _mm512_and_si512(words, _mm512_set1_epi8((char)(3 << 2 * q)));
@@ -403,8 +404,12 @@ void onebit_ternary_gemm(int path, int threads, const int8_t *x, ptrdiff_t x_str
     };
     if (m == 0 || n == 0) return;
     int64_t blocks = ceil_div(n, LANES), row_tasks = ceil_div(m, MOST_ROWS);
-    int64_t column_tasks = threads > 1 ? ceil_div(8 * (int64_t)threads, row_tasks) : 1;
+    int once = m < 8; /* the weights are read once, as fast as they come */
+    int64_t column_tasks = once          ? TURNING_TASKS * (int64_t)threads
+                           : threads > 1 ? ceil_div(8 * (int64_t)threads, row_tasks)
+                                         : 1;
     p.chunk_blocks = ceil_div(blocks, at_most(column_tasks, blocks));
     p.column_tasks = ceil_div(blocks, p.chunk_blocks);
-    onebit_run_tasks(threads, row_tasks * p.column_tasks, multiply_part, &p);
+    (once ? onebit_run_tasks_turning : onebit_run_tasks)(threads, row_tasks * p.column_tasks,
+                                                         multiply_part, &p);
 }

@@ -18,6 +18,8 @@
 #define _POSIX_C_SOURCE 200809L /* C11 alone hides the signal masks */
 #include "thread_pool.h"
 
+#include <stdatomic.h>
+
 #if defined(__wasm__) || defined(ONEBIT_NO_THREADS)
 
 void onebit_run_tasks(int threads, int64_t tasks, onebit_task task, const void *job) {
@@ -29,7 +31,6 @@ void onebit_run_tasks(int threads, int64_t tasks, onebit_task task, const void *
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 
 enum { MOST_THREADS = 256, DOZE = 800 /* pauses of some 40 nanoseconds */ };
 
@@ -223,3 +224,24 @@ void onebit_run_tasks(int threads, int64_t tasks, onebit_task task, const void *
 }
 
 #endif
+
+struct turned {
+    onebit_task task;
+    const void *job;
+    int64_t share;
+};
+
+static void do_turned(const void *data, int64_t task) {
+    const struct turned *t = data;
+    t->task(t->job, task + t->share - 1 - 2 * (task % t->share));
+}
+
+void onebit_run_tasks_turning(int threads, int64_t tasks, onebit_task task, const void *job) {
+    static _Atomic unsigned calls;
+    struct turned turned = {task, job, tasks / threads};
+    int backwards = atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) % 2;
+    if (backwards && tasks % threads == 0 && tasks > threads)
+        onebit_run_tasks(threads, tasks, do_turned, &turned);
+    else
+        onebit_run_tasks(threads, tasks, task, job);
+}

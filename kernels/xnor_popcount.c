@@ -36,7 +36,6 @@
  */
 #include "xnor_popcount.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #include "paths.h"
@@ -411,7 +410,6 @@ struct product {
     struct xnor_block block; /* of the whole: m rows of a */
     int64_t n;
     int64_t chunk_rows, chunk_blocks, column_tasks;
-    int64_t share; /* if not 0: turn round the tasks, of which each thread has so many */
     void (*path)(const struct xnor_block *);
     void (*bits_path)(const struct bits_block *); /* of xnor_gemm_bits, and what follows too */
     const int32_t *thresholds;
@@ -448,7 +446,6 @@ static void write_bits(const struct product *p, int64_t row, int64_t rows, int64
 static void multiply_part(const void *data, int64_t task) {
     const struct product *p = data;
     int32_t products[MOST_ROWS * LANES];
-    if (p->share) task += p->share - 1 - 2 * (task % p->share);
     int64_t row = task / p->column_tasks * p->chunk_rows;
     int64_t block = task % p->column_tasks * p->chunk_blocks;
     int64_t last_block = at_most(block + p->chunk_blocks, ceil_div(p->n, LANES));
@@ -474,19 +471,6 @@ static void multiply_part(const void *data, int64_t task) {
     }
 }
 
-/* A few rows of A read B once, as fast as it comes. A matrix somewhat larger than a cache is always
- * thrown out of it just before it is read again, unless every other call reads backwards: what was
- * read last is still there, and now comes first. 2 MiB of weights on a core with 1.25 MiB of cache
- * take 57 microseconds instead of 77. Each thread turns round within its own share. */
-static void turn_round(struct product *p, int threads, int64_t blocks) {
-    static _Atomic unsigned calls;
-    int64_t tasks = at_most(32 * (int64_t)threads, blocks / threads * threads);
-    if (tasks < threads) return;
-    p->chunk_blocks = ceil_div(blocks, tasks);
-    p->column_tasks = tasks;
-    if (atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) % 2) p->share = tasks / threads;
-}
-
 static void multiply(struct product *p, int threads) {
     /* 16 KiB of A stay in the first-level cache while the blocks of B pass by, each one contiguous
      * stream that the prefetcher foresees. Several tasks a thread even out threads that start late
@@ -496,11 +480,14 @@ static void multiply(struct product *p, int threads) {
     p->chunk_rows = at_most(MOST_ROWS, A_BYTES / row_bytes / 8 * 8);
     if (p->chunk_rows < 8) p->chunk_rows = 8;
     int64_t row_tasks = ceil_div(p->block.m, p->chunk_rows);
-    int64_t column_tasks = threads > 1 ? ceil_div(8 * (int64_t)threads, row_tasks) : 1;
+    int once = p->block.m < 8; /* B is read once, as fast as it comes */
+    int64_t column_tasks = once          ? TURNING_TASKS * (int64_t)threads
+                           : threads > 1 ? ceil_div(8 * (int64_t)threads, row_tasks)
+                                         : 1;
     p->chunk_blocks = ceil_div(blocks, at_most(column_tasks, blocks));
     p->column_tasks = ceil_div(blocks, p->chunk_blocks);
-    if (p->block.m < 8) turn_round(p, threads, blocks);
-    onebit_run_tasks(threads, row_tasks * p->column_tasks, multiply_part, p);
+    (once ? onebit_run_tasks_turning : onebit_run_tasks)(threads, row_tasks * p->column_tasks,
+                                                         multiply_part, p);
 }
 
 void onebit_xnor_gemm(int path, int threads, const uint64_t *a, ptrdiff_t a_stride,
