@@ -310,7 +310,9 @@ class Geometry(NamedTuple):
 
     def window_scale(self, x: Tensor) -> Tensor:
         """Return XNOR-Net's K of shape (N, 1, H_out, W_out) from the float input."""
-        A = x.abs().mean(1, keepdim=True)
+        # Contiguous, since the order of the sum over channels follows the layout in memory, and a
+        # packed layer hands on its images channels last.
+        A = x.contiguous().abs().mean(1, keepdim=True)
         box = x.new_full((1, 1, *self.kernel_size), 1 / math.prod(self.kernel_size))
         return F.conv2d(A, box, None, self.stride, self.padding, self.dilation)
 
