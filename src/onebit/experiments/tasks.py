@@ -68,13 +68,13 @@ class Images:
 
 def mnist_rows(rows: int | None) -> Images:
     """MNIST, one row of pixels from −1 to 1 an image."""
-    (x, y), (x_test, y_test) = mnist("train"), mnist("test")
+    (x, y), (x_test, y_test) = _mnist()
     return Images(normalise(x), y, normalise(x_test), y_test, rows)
 
 
 def mnist_pixels(rows: int | None) -> Images:
     """MNIST, one row of pixels an image, integers from 0 to 255 kept as floats."""
-    (x, y), (x_test, y_test) = mnist("train"), mnist("test")
+    (x, y), (x_test, y_test) = _mnist()
     return Images(x.flatten(1).float(), y, x_test.flatten(1).float(), y_test, rows)
 
 
@@ -90,6 +90,11 @@ def fashion_images(rows: int | None) -> Images:
     return Images(
         normalise(x, flatten=False), y, normalise(x_test, flatten=False), y_test, rows
     )  # fmt: skip
+
+
+@cache
+def _mnist() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return mnist("train"), mnist("test")
 
 
 @cache
