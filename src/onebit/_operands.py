@@ -81,6 +81,8 @@ def as_kind(kind: type, array: np.ndarray) -> Any:
 
 def check_shape(name: str, given: Sequence[int], wanted: Sequence[int | None]) -> None:
     """Raise ValueError unless the shapes agree; None agrees with any size."""
+    if given == wanted:
+        return
     if len(given) != len(wanted) or any(
         w is not None and g != w for g, w in zip(given, wanted, strict=True)
     ):
@@ -142,9 +144,7 @@ def prepare_out(
         array = as_integers("out", out, dtype, shape)
     if not array.flags.writeable:
         raise ValueError("out is read-only; pass a writable array")
-    row_contiguous = array.shape[1] <= 1 or array.strides[1] == array.itemsize
-    rows_in_order = array.shape[0] <= 1 or array.strides[0] >= array.shape[1] * array.itemsize
-    if array.size and not (row_contiguous and rows_in_order and array.flags.aligned):
+    if not (array.flags.c_contiguous and array.flags.aligned) and not _rows_in_order(array):
         raise ValueError(
             f"out has strides {array.strides} in bytes at address {array.ctypes.data}; its rows "
             "must be contiguous, aligned and in order"
@@ -152,3 +152,10 @@ def prepare_out(
     if any(np.may_share_memory(array, x) for x in inputs):
         raise ValueError("out shares memory with an operand, which would be overwritten; copy one")
     return array
+
+
+def _rows_in_order(array: np.ndarray) -> bool:
+    """Whether C can write row after row: contiguous rows, none over another."""
+    row_contiguous = array.shape[1] <= 1 or array.strides[1] == array.itemsize
+    in_order = array.shape[0] <= 1 or array.strides[0] >= array.shape[1] * array.itemsize
+    return array.size == 0 or bool(row_contiguous and in_order and array.flags.aligned)

@@ -2,8 +2,9 @@
 
 Whoever is compared takes turns in every round, in a new order each time, so that a slow second of
 the machine meets all of them; what counts is the median of the turns. Before a peer is timed its
-product is compared with the right one. Each result is told as a share of what the machine could do
-at most, measured in the same rounds by the loops of kernels/ceilings.c.
+product is compared with the right one, and whoever can write into an array made before does. Each
+result is told as a share of what the machine could do at most, measured in the same rounds by the
+loops of kernels/ceilings.c.
 """
 
 import contextlib
@@ -364,9 +365,10 @@ def _this_kernel(o: Operands, threads: int) -> Contestant:
     a = _timed(lambda: onebit.pack_signs(o.a_float.numpy()), packing, "a")
     words = _timed(lambda: onebit.pack_signs(o.b_float.numpy()), packing, "b")
     b = _timed(lambda: prepack(words, k), packing, "b")
+    out = np.empty(o.shape[:2], np.int32)
 
     def call() -> np.ndarray:
-        return xnor_gemm(a, b, k, threads=threads)
+        return xnor_gemm(a, b, k, out=out, threads=threads)
 
     return Contestant("onebit", [call], call, *_bound(o, "xnor", words.nbytes), packing)
 
@@ -401,8 +403,11 @@ def _torch_product(name: str, dtype: torch.dtype, ceiling: str) -> Callable[...,
             a = _timed(lambda: o.a_float.to(dtype), packing, "a")
             b = _timed(lambda: o.b_float.to(dtype), packing, "b")
 
+        multiply: Any = torch._int_mm if dtype is torch.int8 else torch.mm
+        out = torch.empty(o.shape[:2], dtype=torch.int32 if dtype is torch.int8 else dtype)
+
         def call() -> torch.Tensor:
-            return torch._int_mm(a, b.T) if dtype is torch.int8 else a @ b.T
+            return multiply(a, b.T, out=out)
 
         return Contestant(
             name,
