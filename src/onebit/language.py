@@ -89,17 +89,17 @@ def two_stage(step: int, steps: int, *, warm_up: float = 0.05) -> tuple[float, f
 
     Examples
     --------
-    >>> two_stage(100, 1000)
-    (0.9, 1.0)
-    >>> two_stage(700, 1000)
-    (0.2, 0.0)
+    >>> two_stage(250, 1000)
+    (0.75, 1.0)
+    >>> two_stage(625, 1000)
+    (0.25, 0.0)
     """
     if not 0 <= step < steps:
         raise ValueError(f"step must be from 0 to steps - 1 = {steps - 1}, got {step}")
     second = 2 * step >= steps
     rising = min(1.0, (step + 1) / (warm_up * steps)) if warm_up else 1.0
     rate = rising * (1 - step / steps) * (SECOND_PEAK if second else 1)
-    return round(rate, 12), 0.0 if second else 1.0
+    return rate, 0.0 if second else 1.0
 
 
 class BitNetRecipe:
