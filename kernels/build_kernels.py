@@ -7,7 +7,15 @@ from cffi import FFI
 
 # Relative to the project's root, where setuptools runs: it refuses absolute paths.
 KERNELS = Path("kernels")
-SOURCES = ["xnor_popcount.c", "ternary.c", "bit_packing.c", "paths.c", "thread_pool.c"]
+SOURCES = [
+    "xnor_popcount.c",
+    "ternary.c",
+    "bit_packing.c",
+    "paths.c",
+    "thread_pool.c",
+    "pixels.c",
+    "packed_network.c",
+]
 HEADERS = ["xnor_popcount.h", "paths.h", "thread_pool.h"]
 
 

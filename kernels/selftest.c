@@ -11,6 +11,8 @@
 #include "thread_pool.h"
 #include "xnor_popcount.h"
 
+void check_chains(int path, int threads, uint64_t seed); /* in selftest_network.c */
+
 static uint64_t state = 0x9e3779b97f4a7c15;
 
 static uint64_t random_bits(void) { /* xorshift64 */
@@ -188,6 +190,7 @@ int main(void) {
             int64_t m = random_up_to(20), n = random_up_to(70), k = random_up_to(300);
             check_binary(path, threads, m, n, k);
             check_ternary(path, threads, m, n, k);
+            check_chains(path, threads, random_bits());
             for (int dtype = ONEBIT_F16; dtype <= ONEBIT_BOOL; dtype++)
                 check_packing(path, dtype, random_up_to(5), random_up_to(300));
         }

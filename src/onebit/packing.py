@@ -1,16 +1,20 @@
 """Packed layers: a trained layer's weights as bits, with the same outputs to the last digit."""
 
 import copy
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.bits import pack_signs, pack_ternary, unpack_signs, unpack_ternary
+from onebit import _native
+from onebit._chain import Chain, Layer
+from onebit.bits import pack_signs, pack_ternary, unpack_signs, unpack_ternary, words_for
 from onebit.kernels import prepack, prepack_ternary, ternary_gemm, xnor_gemm
 from onebit.layers import (
     BitLinear,
+    Geometry,
     QuantConv2d,
     QuantLinear,
     check_exact,
@@ -46,6 +50,100 @@ BINARY_INPUTS = (BinarySign, ScaledBinary, BinaryAbsMean)
 
 #: Dtypes that hold every integer product exactly.
 EXACT_DTYPES = (torch.float32, torch.float64)
+
+
+MOST_PLACES = 2**48
+
+
+def pack_images(x: Tensor) -> Tensor:
+    """Pack the signs of images (N, C, H, W) into words (N, H, W, ceil(C / 64)).
+
+    One place's channels stand together, where a float image has them far apart: the kernel packs
+    and transposes at once, in a tenth of the time of one after the other.
+
+    Parameters
+    ----------
+    x : Tensor of float, shape (N, C, H, W)
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it holds a NaN.
+
+    Examples
+    --------
+    >>> pack_images(torch.tensor([[[[1.0, -1.0]], [[1.0, 2.0]]]])).tolist()
+    [[[[3], [2]]]]
+    """
+    path = _native.current_path()
+    if path == _native.NUMPY or x.dtype not in EXACT_DTYPES:
+        return pack_signs(x.permute(0, 2, 3, 1))
+    n, channels, *size = x.shape
+    x = x.detach().contiguous()
+    words = torch.empty((n, *size, words_for(channels)), dtype=torch.int64)
+    lib, pointer = _native.lib, _native.ffi.cast
+    dtype = lib.ONEBIT_F64 if x.dtype == torch.float64 else lib.ONEBIT_F32
+    if lib.onebit_pack_images(
+        path, dtype, pointer("void *", x.data_ptr()), n, channels, math.prod(size),
+        pointer("uint64_t *", words.data_ptr()),
+    ):  # fmt: skip
+        raise ValueError("x holds NaN, which is neither +1 nor −1; replace it, e.g. by nan_to_num")
+    return words
+
+
+def words_by_place(codes: Tensor, channels: int) -> tuple[Tensor, int]:
+    """Return rows of weights as words in the order of packed images, and the bits of a row.
+
+    Every place of a window has words of its own, so that their tail bits count too; a row of one
+    place ends with its last sign.
+
+    Parameters
+    ----------
+    codes : Tensor, shape (n, channels · places)
+        ±1, channel by channel.
+
+    Examples
+    --------
+    >>> words_by_place(torch.ones(5, 70 * 9), 70)[1], words_by_place(torch.ones(5, 70), 70)[1]
+    (1152, 70)
+    """
+    places = codes.shape[1] // channels
+    words = pack_signs(codes.unflatten(1, (channels, places)).transpose(1, 2)).flatten(1)
+    return words, codes.shape[1] if places == 1 else 64 * words.shape[1]
+
+
+def windows_in(geometry: Geometry, size: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """Return (H_out, W_out) of images of `size` and n channels, refusing what has no windows.
+
+    Raises
+    ------
+    ValueError
+        If the windows are larger than the image, or too many to count.
+
+    Examples
+    --------
+    >>> windows_in(Geometry((3, 3), (2, 2), (1, 1), (1, 1), 1, 1), (8, 8), 5)
+    (4, 4)
+    """
+    output = geometry.output_size(size)
+    if min(output) < 1:
+        raise ValueError(f"images of size {tuple(size)} are smaller than {geometry.kernel_size}")
+    if math.prod(output) * n > MOST_PLACES:
+        raise ValueError(f"images of size {tuple(output)} with {n} channels fit in no memory")
+    return output
+
+
+def describe_windows(
+    layer: Layer, geometry: Geometry, size: tuple[int, ...], channels: int
+) -> Layer:
+    """Complete the description of a convolution: its windows on images of `size`."""
+    layer.geometry, layer.channel_words = geometry, words_for(channels)
+    layer.in_size = size
+    layer.out_size = windows_in(geometry, size, layer.weights.n)
+    # Zero stands as +1, and what that adds is taken off again.
+    layer.frame = pack_signs(torch.tensor(geometry.pad_value >= 0).expand(channels))
+    return layer
 
 
 def _check_layer(layer: Any, wanted: type[nn.Module], weights: str) -> None:
@@ -137,6 +235,7 @@ class _Packed(nn.Module):
     def _forget_layout(self) -> None:
         """Drop what was derived from the words: their kernel layout, and zero padding's share."""
         self._prepacked: list[Any] = []
+        self._chains: tuple[Any, ...] = ((), None, None, [])
         self._border_size: tuple[int, ...] = ()
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -286,8 +385,9 @@ class PackedLinear(_Packed):
 class PackedConv2d(_Packed):
     """A convolution whose weights are bits; make one with `PackedConv2d.from_layer`.
 
-    Every window of the image becomes a row of bits, and the convolution one integer product per
-    group. Zero padding has no bit: it is packed as +1, and what that adds is taken off again.
+    Every window of the image becomes a row of bits, some windows at a time, and the convolution one
+    integer product per group. Zero padding has no bit: it is packed as +1, and what that adds is
+    taken off again.
 
     Examples
     --------
@@ -390,8 +490,10 @@ class PackedConv2d(_Packed):
         check_input(self, x, self.in_channels, dim=1)
         with no_autocast(x):
             x = self._convert(x)
-            a, a_scale = self._quantize_input(x)
             K = self.geometry.window_scale(x) if self.input_scale else None
+            if self._runs_in_c:
+                return self._convolve_bits(x, K)
+            a, a_scale = self._quantize_input(x)
             bias = None if self.bias is None else self.bias.reshape(-1, 1, 1)
             if self.integer_inputs:
                 product = self._packed_product(a)
@@ -399,6 +501,64 @@ class PackedConv2d(_Packed):
                 product = self.geometry.convolve(a, self._kernels())
             w_scale = self.weight_scale.reshape(-1, 1, 1)
             return rescale(product, w_scale, image_scale(a_scale), K, bias)
+
+    @property
+    def _runs_in_c(self) -> bool:
+        return (
+            isinstance(self.input_quant, BINARY_INPUTS)
+            and not self.ternary
+            and not torch.compiler.is_compiling()
+            and _native.current_path() != _native.NUMPY
+        )
+
+    def _convolve_bits(self, x: Tensor, K: Tensor | None) -> Tensor:
+        """Return what `forward` does, product and scale in C, and the bias if it comes next."""
+        plain = type(self.input_quant) is BinarySign and self.input_quant.zero == 1
+        a, a_scale = (x, None) if plain else self._quantize_input(x)
+        chains, size = self._chains_for(tuple(x.shape[2:]), plain and K is None)
+        outs = [
+            chain.run(
+                pack_images(part), x.new_empty(len(x), self.out_features // self.groups, *size)
+            )
+            for chain, part in zip(chains, a.chunk(self.groups, 1), strict=True)
+        ]
+        y = outs[0] if self.groups == 1 else torch.cat(outs, 1)
+        if a_scale is not None:
+            y = y * image_scale(a_scale)
+        if K is not None:
+            y = y * K
+        if self.bias is None or (plain and K is None):
+            return y
+        return y + self.bias.reshape(-1, 1, 1)
+
+    def _chains_for(
+        self, size: tuple[int, ...], with_bias: bool
+    ) -> tuple[list[Chain], tuple[int, ...]]:
+        """Return a chain of one layer for each group, and the size of the output image."""
+        known, scale, bias, chains = self._chains
+        if known != size or scale is not self.weight_scale or bias is not self.bias:
+            own_bias = self.bias if with_bias else None
+            chains = [Chain([layer]) for layer in self._describe(size, own_bias)]
+            self._chains = size, self.weight_scale, self.bias, chains
+        return chains, self.geometry.output_size(size)
+
+    def _describe(self, size: tuple[int, ...], bias: Tensor | None) -> list[Layer]:
+        """Return what describes each group to the kernel."""
+        channels = self.in_channels // self.groups
+        n = self.out_features // self.groups
+        border: list[Any] = [None] * self.groups
+        if self._corrects_padding:
+            share = self._border(self.weight_scale.new_empty(0, self.in_channels, *size))
+            border = [part[0].permute(1, 2, 0) for part in share.chunk(self.groups, 1)]
+        scales = self.weight_scale.expand(self.out_features).chunk(self.groups)
+        biases = [None] * self.groups if bias is None else bias.chunk(self.groups)
+        layers = []
+        for g, codes in enumerate(self.codes().split(n)):
+            words, k = words_by_place(codes, channels)
+            layer = Layer(prepack(words, k), scale=scales[g], bias=biases[g], border=border[g])
+            layer.surplus = k - self.k
+            layers.append(describe_windows(layer, self.geometry, size, channels))
+        return layers
 
     def extra_repr(self) -> str:
         """Show the sizes."""

@@ -1,0 +1,354 @@
+/* A chain of packed layers in one call: words or pixels go in, words or floats come out.
+ *
+ * Between two binary layers stand only bits, so a chain needs no more memory than two buffers of
+ * words that take turns. Samples go through in tiles: some of them pass all layers while what lies
+ * between is still in the nearest cache, and threads take whole tiles. One call from Python costs
+ * some microseconds and a layer of 1024 x 1024 takes two for a row, so that layer by layer the
+ * calls cost ten times the work: 807 us for the MLP of the benchmark at batch 1, and 20 this way.
+ *
+ * IMAGES are words [height][width][channel_words]: the channels of one place stand together. A
+ * window of a convolution is then some runs of whole words, copied side by side into a row for the
+ * matrix product, WINDOW_BYTES of rows at a time. Nothing is unfolded in floats, which for a 3 x 3
+ * kernel would take 9 * 32 times the memory of the image's bits.
+ *
+ *     image row y      ... | x-1 | x | x+1 | ...       window of (y, x):
+ *     image row y + 1  ... | x-1 | x | x+1 | ...       [y: x-1 x x+1 | y+1: x-1 x x+1 | ... ]
+ *
+ * Padding is a word too: `frame`, all bits of which are pad_value. Zero has no bit; it stands as +1,
+ * and `border` tells what that has added at each place, to be taken off again. */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "paths.h"
+#include "thread_pool.h"
+#include "xnor_popcount.h"
+
+enum { MOST_SAMPLES = 32, TILE_BYTES = 1 << 20, WINDOW_BYTES = 16384, LEAST_POSITIONS = 8 };
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static inline int is_convolution(const struct onebit_layer *l) { return l->channel_words != 0; }
+static inline int64_t out_words(const struct onebit_layer *l) { return ceil_div(l->n, 64); }
+
+/* ---- sizes of one sample ------------------------------------------------------------------------- */
+
+static int64_t positions(const struct onebit_layer *l) {
+    return is_convolution(l) ? l->out_height * l->out_width : 1;
+}
+
+static int64_t bytes_in(const struct onebit_layer *l) {
+    if (l->pixels) return l->k;
+    if (is_convolution(l)) return l->in_height * l->in_width * l->channel_words * 8;
+    return ceil_div(l->k, 64) * 8;
+}
+
+static int64_t bytes_out(const struct onebit_layer *l) {
+    if (!l->thresholds) return positions(l) * l->n * (l->dtype == ONEBIT_F64 ? 8 : 4);
+    return (l->pool.height ? l->pooled_height * l->pooled_width : positions(l)) * out_words(l) * 8;
+}
+
+/* What run_layer needs besides input and output. */
+static int64_t bytes_scratch(const struct onebit_layer *l) {
+    if (l->pixels) return onebit_pixel_words(l->k) * 32 + 4;
+    if (l->pool.height) return positions(l) * out_words(l) * 8;
+    return is_convolution(l) ? 0 : l->n * 4;
+}
+
+/* ---- products become floats ---------------------------------------------------------------------- */
+
+/* (product * scale) + bias, each step rounded on its own, as the float layers do it. An output's
+ * places stand side by side, for images as torch keeps them; `places` rows of n products come in. */
+#define WRITE_FLOATS(NAME, FLOAT)                                                                  \
+    static void NAME(const struct onebit_layer *l, const int32_t *products, int64_t places,        \
+                     ptrdiff_t out_stride, FLOAT *out) {                                           \
+        const FLOAT *scale = l->scale, *bias = l->bias;                                            \
+        for (int64_t j = 0; j < l->n; j++)                                                         \
+            for (int64_t i = 0; i < places; i++) {                                                 \
+                FLOAT y = (FLOAT)(products[i * l->n + j] - l->surplus) * scale[j];                 \
+                out[j * out_stride + i] = bias ? y + bias[j] : y;                                  \
+            }                                                                                      \
+    }
+WRITE_FLOATS(write_f32, float)
+WRITE_FLOATS(write_f64, double)
+
+static void write_floats(const struct onebit_layer *l, const int32_t *products, int64_t places,
+                         int64_t first, ptrdiff_t out_stride, void *out) {
+    if (l->dtype == ONEBIT_F64)
+        write_f64(l, products, places, out_stride, (double *)out + first);
+    else
+        write_f32(l, products, places, out_stride, (float *)out + first);
+}
+
+/* ---- convolution --------------------------------------------------------------------------------- */
+
+struct convolution {
+    const struct onebit_layer *layer;
+    const uint64_t *image; /* of the first sample */
+    char *out;
+    int path;
+    int64_t chunk, chunks; /* places in a task, and tasks in a sample */
+    _Atomic int *no_memory;
+};
+
+/* Copy the window of one place, tap by tap, or row by row where all of it lies in the image. */
+static void copy_window(const struct onebit_layer *l, const uint64_t *image, int64_t place,
+                        uint64_t *row) {
+    const struct onebit_window *v = &l->window;
+    int64_t words = l->channel_words;
+    int64_t y = place / l->out_width * v->stride_y - v->pad_y;
+    int64_t x = place % l->out_width * v->stride_x - v->pad_x;
+    int whole_rows = v->dilation_x == 1 && x >= 0 && x + v->width <= l->in_width;
+    for (int64_t dy = 0; dy < v->height; dy++, y += v->dilation_y) {
+        int inside = y >= 0 && y < l->in_height;
+        const uint64_t *image_row = image + (inside ? y * l->in_width * words : 0);
+        if (inside && whole_rows) {
+            for (int64_t i = 0; i < v->width * words; i++) *row++ = image_row[x * words + i];
+            continue;
+        }
+        for (int64_t dx = 0; dx < v->width; dx++) {
+            int64_t column = x + dx * v->dilation_x;
+            int known = inside && column >= 0 && column < l->in_width;
+            const uint64_t *tap = known ? image_row + column * words : l->frame;
+            for (int64_t i = 0; i < words; i++) *row++ = tap[i];
+        }
+    }
+}
+
+static void take_border_off(const struct onebit_layer *l, int64_t first, int64_t count,
+                            int32_t *products) {
+    const int32_t *border = l->border + first * l->n;
+    for (int64_t i = 0; i < count * l->n; i++) products[i] -= border[i];
+}
+
+/* Signs of product - threshold, as bytes first: compilers turn that into vector code, as they do not
+ * when every comparison has a bit of its own. */
+static void write_bits(int path, const struct onebit_layer *l, const int32_t *products,
+                       int64_t count, int8_t *signs, uint64_t *out) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < l->n; j++)
+            signs[i * l->n + j] = products[i * l->n + j] >= l->thresholds[j] ? 1 : -1;
+    onebit_pack_signs(path, ONEBIT_I8, signs, count, l->n, out);
+}
+
+/* One task: some places of one sample. */
+static void convolve_part(const void *data, int64_t task) {
+    const struct convolution *c = data;
+    const struct onebit_layer *l = c->layer;
+    int64_t sample = task / c->chunks, first = task % c->chunks * c->chunk;
+    int64_t count = at_most(c->chunk, positions(l) - first), words = ceil_div(l->k, 64);
+    const uint64_t *image = c->image + sample * l->in_height * l->in_width * l->channel_words;
+    char *out = c->out + sample * (l->thresholds ? positions(l) * out_words(l) * 8 : bytes_out(l));
+    uint64_t *windows = malloc((size_t)(c->chunk * (words * 8 + l->n * 5)));
+    if (!windows) {
+        *c->no_memory = 1;
+        return;
+    }
+    int32_t *products = (int32_t *)(windows + c->chunk * words);
+    int8_t *signs = (int8_t *)(products + c->chunk * l->n);
+    for (int64_t i = 0; i < count; i++) copy_window(l, image, first + i, windows + i * words);
+    uint64_t *bits = (uint64_t *)out + first * out_words(l);
+    if (l->thresholds && !l->border) {
+        onebit_xnor_gemm_bits(c->path, 1, windows, words, l->lanes, count, l->n, l->k,
+                              l->thresholds, NULL, bits, out_words(l));
+    } else {
+        onebit_xnor_gemm(c->path, 1, windows, words, l->lanes, count, l->n, l->k, products, l->n);
+        if (l->border) take_border_off(l, first, count, products);
+        if (l->thresholds)
+            write_bits(c->path, l, products, count, signs, bits);
+        else
+            write_floats(l, products, count, first, positions(l), out);
+    }
+    free(windows);
+}
+
+static void convolve(int path, int threads, const struct onebit_layer *l, const uint64_t *images,
+                     int64_t samples, void *out, _Atomic int *no_memory) {
+    int64_t fitting = WINDOW_BYTES / (ceil_div(l->k, 64) * 8) / LEAST_POSITIONS * LEAST_POSITIONS;
+    struct convolution c = {.layer = l, .image = images, .out = out, .path = path,
+                            .chunk = at_least(fitting, LEAST_POSITIONS), .no_memory = no_memory};
+    c.chunks = ceil_div(positions(l), c.chunk);
+    onebit_run_tasks(threads, samples * c.chunks, convolve_part, &c);
+}
+
+/* A maximum reaches a threshold where one of its values does: the OR of the bits in the window. */
+static void pool(const struct onebit_layer *l, const uint64_t *bits, uint64_t *out) {
+    const struct onebit_window *v = &l->pool;
+    int64_t words = out_words(l);
+    for (int64_t place = 0; place < l->pooled_height * l->pooled_width; place++, out += words) {
+        int64_t top = place / l->pooled_width * v->stride_y - v->pad_y;
+        int64_t left = place % l->pooled_width * v->stride_x - v->pad_x;
+        memset(out, 0, (size_t)words * sizeof *out);
+        for (int64_t tap = 0; tap < v->height * v->width; tap++) {
+            int64_t y = top + tap / v->width * v->dilation_y;
+            int64_t x = left + tap % v->width * v->dilation_x;
+            if (y < 0 || y >= l->out_height || x < 0 || x >= l->out_width) continue;
+            const uint64_t *place_bits = bits + (y * l->out_width + x) * words;
+            for (int64_t w = 0; w < words; w++) out[w] |= place_bits[w];
+        }
+    }
+}
+
+/* ---- one layer ----------------------------------------------------------------------------------- */
+
+static void run_pixels(int path, int threads, const struct onebit_layer *l, const uint8_t *x,
+                       int64_t samples, uint64_t *out, int32_t *scratch) {
+    uint8_t *reordered = (uint8_t *)(scratch + samples);
+    onebit_reorder_pixels(x, samples, l->k, reordered, scratch);
+    onebit_pixel_gemm_bits(path, threads, reordered, scratch, l->lanes, samples, l->n, l->k,
+                           l->thresholds, out);
+}
+
+static void run_linear(int path, int threads, const struct onebit_layer *l, const uint64_t *x,
+                       int64_t samples, void *out, int32_t *scratch) {
+    int64_t words = ceil_div(l->k, 64);
+    if (l->thresholds) {
+        onebit_xnor_gemm_bits(path, threads, x, words, l->lanes, samples, l->n, l->k,
+                              l->thresholds, NULL, out, out_words(l));
+        return;
+    }
+    onebit_xnor_gemm(path, threads, x, words, l->lanes, samples, l->n, l->k, scratch, l->n);
+    for (int64_t i = 0; i < samples; i++)
+        write_floats(l, scratch + i * l->n, 1, i * l->n, 1, out);
+}
+
+static void run_layer(int path, int threads, const struct onebit_layer *l, const void *x,
+                      int64_t samples, void *out, void *scratch, _Atomic int *no_memory) {
+    if (l->pixels)
+        run_pixels(path, threads, l, x, samples, out, scratch);
+    else if (!is_convolution(l))
+        run_linear(path, threads, l, x, samples, out, scratch);
+    else
+        convolve(path, threads, l, x, samples, l->pool.height ? scratch : out, no_memory);
+    if (l->pool.height)
+        for (int64_t i = 0; i < samples; i++)
+            pool(l, (uint64_t *)scratch + i * positions(l) * out_words(l),
+                 (uint64_t *)((char *)out + i * bytes_out(l)));
+    uint64_t *bits = out;
+    for (int64_t row = 0; l->flip && row < samples * bytes_out(l) / 8; row += out_words(l))
+        for (int64_t w = 0; w < out_words(l); w++) bits[row + w] ^= l->flip[w];
+}
+
+/* ---- the chain ----------------------------------------------------------------------------------- */
+
+struct chain {
+    const struct onebit_layer *layers;
+    int64_t count;
+    const char *x;
+    char *out;
+    int path, threads; /* threads inside a tile */
+    int64_t samples, tile_samples, buffer_bytes;
+    _Atomic int *no_memory;
+};
+
+/* One task: some samples through all layers. */
+static void run_tile(const void *data, int64_t task) {
+    const struct chain *c = data;
+    int64_t first = task * c->tile_samples;
+    int64_t samples = at_most(c->tile_samples, c->samples - first);
+    const struct onebit_layer *last = c->layers + c->count - 1;
+    char *buffers = malloc((size_t)(3 * c->buffer_bytes));
+    if (!buffers) {
+        *c->no_memory = 1;
+        return;
+    }
+    const void *x = c->x + first * bytes_in(c->layers);
+    for (const struct onebit_layer *l = c->layers; l <= last; l++) {
+        int64_t turn = (l - c->layers) % 2;
+        void *out = l == last ? c->out + first * bytes_out(l) : buffers + turn * c->buffer_bytes;
+        run_layer(c->path, c->threads, l, x, samples, out, buffers + 2 * c->buffer_bytes,
+                  c->no_memory);
+        x = out;
+    }
+    free(buffers);
+}
+
+int onebit_run_layers(int path, int threads, const struct onebit_layer *layers, int64_t count,
+                      const void *x, int64_t samples, void *out) {
+    _Atomic int no_memory = 0;
+    int64_t most = 8; /* bytes of a sample in any buffer */
+    if (samples == 0) return 0;
+    for (int64_t i = 0; i < count; i++) {
+        most = at_least(most, bytes_scratch(layers + i));
+        if (i < count - 1) most = at_least(most, bytes_out(layers + i));
+    }
+    int64_t tile = at_most(ceil_div(samples, threads), MOST_SAMPLES);
+    tile = at_least(1, at_most(tile, TILE_BYTES / most));
+    int64_t tiles = ceil_div(samples, tile);
+    struct chain c = {
+        .layers = layers, .count = count, .x = x, .out = out, .path = path,
+        .threads = tiles < threads ? threads : 1, .samples = samples, .tile_samples = tile,
+        .buffer_bytes = ceil_div(most * tile, 64) * 64, .no_memory = &no_memory,
+    };
+    onebit_run_tasks(tiles < threads ? 1 : threads, tiles, run_tile, &c);
+    return no_memory;
+}
+
+/* ---- signs of images ----------------------------------------------------------------------------- */
+
+/* x holds planes of signs, [channels][places]; words hold the channels of each place. As many
+ * channels as a float has bits are gathered at once, so that each lane of a register shifts bits into
+ * itself: about three operations for a register of floats, and no transposition. */
+enum { PLACES = 256 };
+
+#define PACK_PLANES(NAME, ATTRIBUTES, FLOAT, UNSIGNED)                                             \
+    ATTRIBUTES static int NAME(const FLOAT *x, int64_t channels, int64_t places, char *words) {    \
+        enum { BITS = 8 * sizeof(UNSIGNED) };                                                      \
+        UNSIGNED nan = 0;                                                                          \
+        int64_t stride = ceil_div(channels, 64) * 8;                                               \
+        for (int64_t start = 0; start < places; start += PLACES)                                   \
+            for (int64_t c = 0; c < channels; c += BITS) {                                         \
+                UNSIGNED bits[PLACES] = {0};                                                       \
+                int64_t count = at_most(PLACES, places - start);                                   \
+                for (int64_t i = 0; i < at_most(BITS, channels - c); i++) {                        \
+                    const FLOAT *plane = x + (c + i) * places + start;                             \
+                    UNSIGNED bit = (UNSIGNED)1 << i;                                               \
+                    for (int64_t p = 0; p < count; p++) {                                          \
+                        bits[p] |= plane[p] >= 0 ? bit : 0;                                        \
+                        nan |= plane[p] != plane[p];                                               \
+                    }                                                                              \
+                }                                                                                  \
+                for (int64_t p = 0; p < count; p++)                                                \
+                    memcpy(words + (start + p) * stride + c / 8, bits + p, sizeof *bits);          \
+            }                                                                                      \
+        return nan != 0;                                                                           \
+    }
+PACK_PLANES(planes_f32, , float, uint32_t)
+PACK_PLANES(planes_f64, , double, uint64_t)
+#if ONEBIT_X86
+PACK_PLANES(planes_f32_avx2, TARGET("avx2"), float, uint32_t)
+PACK_PLANES(planes_f64_avx2, TARGET("avx2"), double, uint64_t)
+PACK_PLANES(planes_f32_avx512, TARGET("avx512f,avx512bw,avx512vl"), float, uint32_t)
+PACK_PLANES(planes_f64_avx512, TARGET("avx512f,avx512bw,avx512vl"), double, uint64_t)
+#endif
+
+static int pack_planes(int path, int dtype, const void *x, int64_t channels, int64_t places,
+                       char *words) {
+    switch (path) {
+#if ONEBIT_X86
+    case PATH_AVX512:
+        return dtype == ONEBIT_F64 ? planes_f64_avx512(x, channels, places, words)
+                                   : planes_f32_avx512(x, channels, places, words);
+    case PATH_AVX2:
+        return dtype == ONEBIT_F64 ? planes_f64_avx2(x, channels, places, words)
+                                   : planes_f32_avx2(x, channels, places, words);
+#endif
+    default:
+        return dtype == ONEBIT_F64 ? planes_f64(x, channels, places, words)
+                                   : planes_f32(x, channels, places, words);
+    }
+}
+
+int onebit_pack_images(int path, int dtype, const void *x, int64_t samples, int64_t channels,
+                       int64_t places, uint64_t *words) {
+    int64_t plane_bytes = places * (dtype == ONEBIT_F64 ? 8 : 4);
+    int64_t sample_words = places * ceil_div(channels, 64);
+    int nan = 0;
+    memset(words, 0, (size_t)(samples * sample_words) * sizeof *words);
+    for (int64_t i = 0; i < samples; i++)
+        nan |= pack_planes(path, dtype, (const char *)x + i * channels * plane_bytes, channels,
+                           places, (char *)(words + i * sample_words));
+    return nan;
+}
