@@ -14,9 +14,15 @@ def experiments() -> dict[str, Experiment]:
     >>> "xnor-fashion" in experiments()
     True
     """
-    from onebit.experiments import binaryconnect_mnist, binarynet_mnist, width, xnor_fashion
+    from onebit.experiments import (
+        binaryconnect_mnist,
+        binarynet_mnist,
+        bitnet_shakespeare,
+        width,
+        xnor_fashion,
+    )
 
-    files = (binaryconnect_mnist, binarynet_mnist, xnor_fashion, width)
+    files = (binaryconnect_mnist, binarynet_mnist, xnor_fashion, bitnet_shakespeare, width)
     return {file.TABLE.name: file.TABLE for file in files}
 
 

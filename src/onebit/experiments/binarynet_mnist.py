@@ -2,8 +2,9 @@
 
 Binary weights and activations throughout; the first layer takes the pixels as integers from 0 to
 255. Dropout of 20 % of the pixels and 50 % of the hidden signs, batches of 100, squared hinge loss,
-Adam from 0.003 with Glorot's coefficients, falling by 10⁻⁴ over the whole training. The paper's
-network is 3 × 4096 and trains for 1 000 epochs; each arm's width stands in its label.
+Adam from 0.003 with Glorot's coefficients, falling to 10⁻⁴ of it over the whole training; latent
+weights start uniform in [−1, 1], as in the authors' code. The paper's network is 3 × 4096 and
+trains for 1 000 epochs; each arm's width stands in its label.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.experiments.binaryconnect_mnist import uniform_start
 from onebit.experiments.declare import Arm, Budget, Experiment, Network, Recipe
 from onebit.models import binarynet_mlp
 from onebit.optim import quantized_layers
@@ -44,8 +46,8 @@ class BinaryNetDropout(nn.Sequential):
 
 
 def dropout_binarynet(*, pixels: float = 0.2, hidden: float = 0.5, **arguments: Any) -> nn.Module:
-    """Build `onebit.models.binarynet_mlp` with dropout."""
-    return BinaryNetDropout(binarynet_mlp(**arguments), pixels, hidden)
+    """Build `onebit.models.binarynet_mlp` with dropout, and start its weights uniformly."""
+    return uniform_start(BinaryNetDropout(binarynet_mlp(**arguments), pixels, hidden))
 
 
 _RECIPE = Recipe(

@@ -123,10 +123,11 @@ def _hours(table: Experiment, runs: list[Run]) -> str:
         return "? core-hours"
     total = 0.0
     for run in runs:
-        each = seconds[run.arm.name] or 0.0
-        searched = run.search_epochs * len(run.arm.recipe.rates)
-        epochs = run.epochs + (searched if run.seed == 0 and run.arm.recipe.rate is None else 0)
-        total += each * epochs * (run.rows or _rows(table, run.arm.name))
+        rows = run.rows or _rows(table, run.arm.name)
+        examples = run.epochs * rows
+        if run.seed == 0 and run.arm.recipe.rate is None:
+            examples += run.search_epochs * len(run.arm.recipe.rates) * (run.search_rows or rows)
+        total += (seconds[run.arm.name] or 0.0) * examples
     return f"{total / 3600:.1f} core-hours"
 
 

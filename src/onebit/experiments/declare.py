@@ -72,8 +72,8 @@ class Budget:
     epochs, seeds
     rows
         Training examples used; None is all.
-    search_epochs
-        Epochs for each rate that validation chooses from.
+    search_epochs, search_rows
+        Epochs, and training examples, for each rate that validation chooses from.
     arms
         Names of the arms to train; None is all.
     """
@@ -83,6 +83,7 @@ class Budget:
     seeds: int
     rows: int | None = None
     search_epochs: int = 1
+    search_rows: int | None = None
     arms: tuple[str, ...] | None = None
 
 
@@ -129,6 +130,7 @@ class Run:
     search_epochs: int
     metric: str
     unit: str
+    search_rows: int | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Give the run as dictionaries, lists, numbers and words, for a JSON file."""
@@ -210,7 +212,7 @@ class Experiment:
                 if arm.seeds is None or seed < arm.seeds:
                     yield Run(
                         self.name, budget, arm, seed, plan.epochs, plan.rows, plan.search_epochs,
-                        self.metric, self.unit,
+                        self.metric, self.unit, plan.search_rows,
                     )  # fmt: skip
 
 

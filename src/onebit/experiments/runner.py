@@ -373,6 +373,10 @@ def _search(run: Run, path: Path, device: torch.device, group: Processes) -> Non
     """Train briefly at every rate of the grid, and store the curves and the choice."""
     tried: list[dict[str, Any]] = []
     checkpoints = []
+    run = replace(run, rows=run.search_rows or run.rows)
+    if run.arm.recipe.optimizer == "bitnet":
+        # A rate that ends at zero is judged at its end.
+        run = replace(run, epochs=run.search_epochs)
     for rate in run.arm.recipe.rates:
         label = f"{run.table} {run.budget} {run.arm.name} at rate {rate:g}"
         last, checkpoint = train(run, rate, run.search_epochs, device, group, label)
