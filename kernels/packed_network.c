@@ -59,16 +59,39 @@ static int64_t bytes_scratch(const struct onebit_layer *l) {
 
 /* ---- products become floats ---------------------------------------------------------------------- */
 
-/* (product * scale) + bias, each step rounded on its own, as the float layers do it. An output's
- * places stand side by side, for images as torch keeps them; `places` rows of n products come in. */
+/* (product * scale) + bias, each step rounded on its own, as the float layers do it; `places` rows of
+ * n products come in, and an output's places go out side by side, as torch keeps images. Along the
+ * outputs the arithmetic is vector code; a few rows at a time are then turned while in the cache. */
+enum { TURNED = 16 };
+
 #define WRITE_FLOATS(NAME, FLOAT)                                                                  \
+    static ALWAYS_INLINE void NAME##_block(const struct onebit_layer *l, int64_t first,            \
+                                           const int32_t *restrict products, int64_t rows,         \
+                                           int64_t columns, ptrdiff_t out_stride,                  \
+                                           FLOAT *restrict out) {                                  \
+        FLOAT block[TURNED][TURNED];                                                               \
+        const FLOAT *restrict scale = (const FLOAT *)l->scale + first, *restrict bias = l->bias;   \
+        int32_t surplus = l->surplus;                                                              \
+        int64_t n = l->n;                                                                          \
+        for (int64_t r = 0; r < rows; r++)                                                         \
+            for (int64_t c = 0; c < columns; c++)                                                  \
+                block[r][c] = (FLOAT)(products[r * n + c] - surplus) * scale[c];                   \
+        for (int64_t r = 0; bias && r < rows; r++)                                                 \
+            for (int64_t c = 0; c < columns; c++) block[r][c] += bias[first + c];                  \
+        for (int64_t c = 0; c < columns; c++)                                                      \
+            for (int64_t r = 0; r < rows; r++) out[c * out_stride + r] = block[r][c];              \
+    }                                                                                              \
     static void NAME(const struct onebit_layer *l, const int32_t *products, int64_t places,        \
                      ptrdiff_t out_stride, FLOAT *out) {                                           \
-        const FLOAT *scale = l->scale, *bias = l->bias;                                            \
-        for (int64_t j = 0; j < l->n; j++)                                                         \
-            for (int64_t i = 0; i < places; i++) {                                                 \
-                FLOAT y = (FLOAT)(products[i * l->n + j] - l->surplus) * scale[j];                 \
-                out[j * out_stride + i] = bias ? y + bias[j] : y;                                  \
+        for (int64_t i = 0; i < places; i += TURNED)                                               \
+            for (int64_t j = 0; j < l->n; j += TURNED) {                                           \
+                int64_t rows = at_most(TURNED, places - i), columns = at_most(TURNED, l->n - j);   \
+                const int32_t *block = products + i * l->n + j;                                    \
+                FLOAT *to = out + j * out_stride + i;                                              \
+                if (rows == TURNED && columns == TURNED) /* sizes that the compiler knows */       \
+                    NAME##_block(l, j, block, TURNED, TURNED, out_stride, to);                     \
+                else                                                                               \
+                    NAME##_block(l, j, block, rows, columns, out_stride, to);                      \
             }                                                                                      \
     }
 WRITE_FLOATS(write_f32, float)
@@ -93,44 +116,69 @@ struct convolution {
     _Atomic int *no_memory;
 };
 
-/* Copy the window of one place, tap by tap, or row by row where all of it lies in the image. */
-static void copy_window(const struct onebit_layer *l, const uint64_t *image, int64_t place,
+/* Most runs are short: three words for a 3 x 3 kernel on 64 channels. A copy whose size the compiler
+ * knows is one or two instructions, where a call or a loop takes ten times as long. */
+static ALWAYS_INLINE void copy_words(uint64_t *to, const uint64_t *from, int64_t count) {
+    switch (count) {
+    case 1: memcpy(to, from, 8); break;
+    case 2: memcpy(to, from, 16); break;
+    case 3: memcpy(to, from, 24); break;
+    case 4: memcpy(to, from, 32); break;
+    case 6: memcpy(to, from, 48); break;
+    default: memcpy(to, from, (size_t)count * 8);
+    }
+}
+
+/* Copy the window whose first tap is (y, x): row by row where its columns lie in the image, otherwise
+ * tap by tap. */
+static void copy_window(const struct onebit_layer *l, const uint64_t *image, int64_t y, int64_t x,
                         uint64_t *row) {
     const struct onebit_window *v = &l->window;
-    int64_t words = l->channel_words;
-    int64_t y = place / l->out_width * v->stride_y - v->pad_y;
-    int64_t x = place % l->out_width * v->stride_x - v->pad_x;
+    int64_t words = l->channel_words, run = v->width * words;
     int whole_rows = v->dilation_x == 1 && x >= 0 && x + v->width <= l->in_width;
-    for (int64_t dy = 0; dy < v->height; dy++, y += v->dilation_y) {
+    for (int64_t dy = 0; dy < v->height; dy++, y += v->dilation_y, row += run) {
         int inside = y >= 0 && y < l->in_height;
         const uint64_t *image_row = image + (inside ? y * l->in_width * words : 0);
         if (inside && whole_rows) {
-            for (int64_t i = 0; i < v->width * words; i++) *row++ = image_row[x * words + i];
+            copy_words(row, image_row + x * words, run);
             continue;
         }
         for (int64_t dx = 0; dx < v->width; dx++) {
             int64_t column = x + dx * v->dilation_x;
             int known = inside && column >= 0 && column < l->in_width;
-            const uint64_t *tap = known ? image_row + column * words : l->frame;
-            for (int64_t i = 0; i < words; i++) *row++ = tap[i];
+            copy_words(row + dx * words, known ? image_row + column * words : l->frame, words);
         }
     }
 }
 
+static void copy_windows(const struct onebit_layer *l, const uint64_t *image, int64_t first,
+                         int64_t count, uint64_t *windows) {
+    const struct onebit_window *v = &l->window;
+    int64_t row_words = ceil_div(l->k, 64);
+    int64_t row = first / l->out_width, column = first % l->out_width;
+    for (int64_t i = 0; i < count; i++, windows += row_words) {
+        copy_window(l, image, row * v->stride_y - v->pad_y, column * v->stride_x - v->pad_x,
+                    windows);
+        if (++column == l->out_width) column = 0, row++;
+    }
+}
+
 static void take_border_off(const struct onebit_layer *l, int64_t first, int64_t count,
-                            int32_t *products) {
-    const int32_t *border = l->border + first * l->n;
-    for (int64_t i = 0; i < count * l->n; i++) products[i] -= border[i];
+                            int32_t *restrict products) {
+    const int32_t *restrict border = l->border + first * l->n;
+    for (int64_t i = 0, all = count * l->n; i < all; i++) products[i] -= border[i];
 }
 
 /* Signs of product - threshold, as bytes first: compilers turn that into vector code, as they do not
  * when every comparison has a bit of its own. */
-static void write_bits(int path, const struct onebit_layer *l, const int32_t *products,
-                       int64_t count, int8_t *signs, uint64_t *out) {
+static void write_bits(int path, const struct onebit_layer *l, const int32_t *restrict products,
+                       int64_t count, int8_t *restrict signs, uint64_t *out) {
+    const int32_t *restrict thresholds = l->thresholds;
+    int64_t n = l->n;
     for (int64_t i = 0; i < count; i++)
-        for (int64_t j = 0; j < l->n; j++)
-            signs[i * l->n + j] = products[i * l->n + j] >= l->thresholds[j] ? 1 : -1;
-    onebit_pack_signs(path, ONEBIT_I8, signs, count, l->n, out);
+        for (int64_t j = 0; j < n; j++)
+            signs[i * n + j] = products[i * n + j] >= thresholds[j] ? 1 : -1;
+    onebit_pack_signs(path, ONEBIT_I8, signs, count, n, out);
 }
 
 /* One task: some places of one sample. */
@@ -148,7 +196,7 @@ static void convolve_part(const void *data, int64_t task) {
     }
     int32_t *products = (int32_t *)(windows + c->chunk * words);
     int8_t *signs = (int8_t *)(products + c->chunk * l->n);
-    for (int64_t i = 0; i < count; i++) copy_window(l, image, first + i, windows + i * words);
+    copy_windows(l, image, first, count, windows);
     uint64_t *bits = (uint64_t *)out + first * out_words(l);
     if (l->thresholds && !l->border) {
         onebit_xnor_gemm_bits(c->path, 1, windows, words, l->lanes, count, l->n, l->k,

@@ -1,7 +1,9 @@
 """A packed network returns the very floats of the network it was made from, on every path."""
 
 import copy
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -356,3 +358,100 @@ def test_a_packed_network_in_half_precision_refuses_to_run():
     packed = pack(nn.Sequential(BinaryLinear(12, 3), Sign(), BinaryLinear(3, 2))).half()
     with pytest.raises(TypeError, match=r"converted to torch\.float16"):
         packed(torch.ones(1, 12))
+
+
+# ---- one call of C -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", available_kernels())
+@given(SEEDS, images(), st.integers(0, 40))
+@settings(max_examples=15)
+def test_stages_in_one_call_give_what_they_give_one_by_one(kernel, seed, drawn, n):
+    model, channels, dtype = drawn
+    packed = pack(shake(model, seed))
+    x = torch.randn(n, channels, 9, 9, dtype=dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEBIT_KERNEL", kernel)
+        y = packed(x)
+        for stage in packed:
+            x = stage(x)
+    assert torch.equal(y, x)
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 200])
+def test_threads_and_tiles_change_nothing(threads, n, monkeypatch):
+    monkeypatch.setenv("ONEBIT_NUM_THREADS", threads)
+    monkeypatch.setattr("onebit._chain.WORK_FOR_A_THREAD", 1)
+    same(shake(binarynet_mlp(width=150, in_features=30), 0), torch.randn(n, 30))
+    same(shake(binarynet_cnn(), 1), torch.randn(n, 3, 8, 8))
+
+
+def test_python_threads_share_a_network(monkeypatch):
+    monkeypatch.setattr("onebit._chain.WORK_FOR_A_THREAD", 1)
+    model = shake(binarynet_cnn(), 0)
+    packed = pack(model)
+    sizes = [(n, 3, 8, 8) for n in (1, 5, 40)] * 4
+    xs = [torch.randn(size) for size in sizes]
+    with torch.no_grad():
+        expected = [model(x) for x in xs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert all(map(torch.equal, pool.map(packed, xs), expected))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_network_runs_on_after_a_fork(monkeypatch):
+    monkeypatch.setattr("onebit._chain.WORK_FOR_A_THREAD", 1)
+    monkeypatch.setenv("ONEBIT_NUM_THREADS", "2")
+    x = torch.randint(0, 256, (50, 20), dtype=torch.uint8)
+    packed = pack(shake(binarynet_mlp(width=70, in_features=20), 0), pixels=torch.Tensor.float)
+    block = packed[:2]  # bits only: torch's own threads do not survive a fork
+    before = block(x)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(block(x), before) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_stage_put_in_the_place_of_another_counts():
+    first, second = (pack(shake(binarynet_mlp(width=40), seed)) for seed in (1, 2))
+    x = torch.randn(4, 784)
+    expected, mixed = second(x), first(x)
+    assert not torch.equal(expected, mixed)
+    for i in range(len(first)):
+        first[i] = second[i]
+    assert torch.equal(first(x), expected)
+    words = second[:4](x)
+    del first[4:]
+    assert torch.equal(first(x), words) and words.dtype == torch.int64
+
+
+def test_a_packed_network_follows_its_state_and_dtype():
+    model = shake(binarynet_cnn(), 0)
+    packed, x = pack(model), torch.randn(4, 3, 8, 8)
+    assert torch.equal(packed(x), model(x))
+    y = packed.double()(x.double())
+    assert y.dtype == torch.float64
+
+
+def test_what_is_no_word_is_refused_where_words_go_in():
+    packed = pack(nn.Sequential(BinaryLinear(12, 3), Sign(), BinaryLinear(3, 2)))[1:]
+    with pytest.raises(
+        TypeError, match=r"wants packed words, int64.*got torch\.float32"
+    ):
+        packed(torch.ones(3, 1))
+    with pytest.raises(TypeError, match="got list"):
+        packed([1])
+    with pytest.raises(ValueError, match=r"use \.cpu\(\)"):
+        packed(torch.ones(3, 1, dtype=torch.int64, device="meta"))
+
+
+def test_no_memory_between_layers_is_an_error(monkeypatch):
+    packed = pack(nn.Sequential(BinaryLinear(12, 3), Sign(), BinaryLinear(3, 2)))
+    x = torch.ones(1, 12)
+    packed(x)
+    chain = packed._plan.steps[1].known[2]
+    chain._layers[0].n = 2**58  # bytes that no address reaches
+    with pytest.raises(MemoryError, match="no memory for what lies between the layers"):
+        packed(x)

@@ -21,7 +21,7 @@ from onebit.layers import (
     XNORConv2d,
     XNORLinear,
 )
-from onebit.packing import PackedConv2d, PackedLinear
+from onebit.packing import PackedConv2d, PackedLinear, pack_images, pack_signs
 from onebit.quantizers import (
     BinaryAbsMean,
     BinarySign,
@@ -379,3 +379,60 @@ def test_a_packed_layer_in_half_precision_refuses_to_run():
     packed = PackedLinear.from_layer(BinaryLinear(12, 5)).half()
     with pytest.raises(TypeError, match=r"converted to torch\.float16.*use \.float\(\)"):
         packed(torch.ones(1, 12))
+
+
+# ---- every path of C ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", available_kernels())
+@given(SEEDS, convolutions(), st.integers(0, 3), st.integers(7, 9), st.integers(7, 10))
+@settings(max_examples=25)
+def test_every_kernel_path_convolves_as_the_layer(kernel, seed, options, n, height, width):
+    layer = build(QuantConv2d, seed, **options)
+    packed = PackedConv2d.from_layer(layer)
+    x = dirty(torch.randn(n, options["in_channels"], height, width, dtype=options["dtype"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEBIT_KERNEL", kernel)
+        assert torch.equal(packed(x), layer(x))
+
+
+@pytest.mark.parametrize("kernel", available_kernels())
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 64, 65, 100])
+def test_images_are_packed_place_by_place(channels, kernel, monkeypatch):
+    monkeypatch.setenv("ONEBIT_KERNEL", kernel)
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        x = dirty(torch.randn(2, channels, 17, 19, dtype=dtype))
+        for laid_out in (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3)):
+            assert torch.equal(pack_images(laid_out), pack_signs(laid_out.permute(0, 2, 3, 1)))
+        x[1, channels // 2, 16, 18] = float("nan")
+        with pytest.raises(ValueError, match="x holds NaN"):
+            pack_images(x)
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_threads_share_a_large_convolution(threads, n, monkeypatch):
+    monkeypatch.setenv("ONEBIT_NUM_THREADS", threads)
+    for options in ({"pad_value": 1}, {"pad_value": 0, "groups": 2}):
+        layer = build(BinaryConv2d, 0, 64, 66, 3, padding=1, **options)
+        x = dirty(torch.randn(n, 64, 30, 41))
+        assert torch.equal(PackedConv2d.from_layer(layer)(x), layer(x))
+
+
+def test_a_convolution_follows_its_state_and_dtype():
+    layer = build(BinaryConv2d, 0, 3, 5, 3, padding=1)
+    packed = PackedConv2d.from_layer(layer)
+    x = torch.randn(2, 3, 6, 6)
+    assert torch.equal(packed(x), layer(x))
+    for twin in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert torch.equal(twin(x), layer(x))
+    y = packed.double()(x.double())
+    assert y.dtype == torch.float64 and torch.equal(y, layer.double()(x.double()))
+
+
+def test_images_of_an_absurd_size_are_refused():
+    layer = QuantConv2d(
+        1, 2, 1, padding=2**30, pad_value=1, weight_quant=BinarySign(), input_quant=BinarySign()
+    )
+    with pytest.raises(ValueError, match="fit in no memory"):
+        PackedConv2d.from_layer(layer)(torch.ones(1, 1, 2, 2))
