@@ -63,12 +63,12 @@ def signs_at_test_time(model: nn.Sequential, task: Images) -> dict[str, float]:
     return probes | {"signs, recalibrated": task.evaluate(signs, "test")}
 
 
-def _recipe(glorot: int) -> Recipe:
+def _recipe(*rates: float, glorot: int = 0) -> Recipe:
     return Recipe(
         data="onebit.experiments.tasks:mnist_rows",
         optimizer="sgd",
         rate=None,
-        rates=(0.3, 1.0, 3.0),
+        rates=rates,
         final=3e-3,
         batch_size=200,
         glorot=glorot,
@@ -76,7 +76,8 @@ def _recipe(glorot: int) -> Recipe:
     )
 
 
-_REAL, _BINARY = _recipe(0), _recipe(2)
+_REAL = _recipe(0.3, 1.0, 3.0)
+_BINARY = _recipe(0.3, 1.0, 3.0, 10.0, glorot=2)
 _HERE = "onebit.experiments.binaryconnect_mnist"
 
 TABLE = Experiment(
