@@ -380,7 +380,7 @@ def test_readers_get_mean_and_standard_deviation_as_papers_print_them():
     assert str(found.as_table()).splitlines()[1].split() == ["full", "precision", "6.50", "%", "1"]
     assert found.provenance("xnor") == (
         "budget “short”, 2 epochs of 50 000 examples, 3 seeds; a processor, 1 thread; "
-        "2 CPU minutes a run"
+        "90 CPU seconds a run"
     )
 
 

@@ -250,14 +250,19 @@ class Measured:
         chosen = arms or self.arms
         found = [self.run(arm, seed) for arm in chosen for seed in self.seeds(arm)]
         rows = sorted({run["outcome"]["rows"] for run in found})
-        minutes = [run["provenance"]["cpu_seconds"] / 60 for run in found]
+        seconds = [run["provenance"]["cpu_seconds"] for run in found]
+        times = (
+            _span([round(s) for s in seconds], "CPU second")
+            if max(seconds) < 120
+            else _span([round(s / 60) for s in seconds], "CPU minute")
+        )
         machines = sorted({_machine(run["provenance"]) for run in found})
         return (
             f"budget “{self.budget}”, "
             f"{_span([len(run['curve']['loss']) for run in found], 'epoch')} of "
             f"{_span(rows, 'example')}, {_span([len(self.seeds(arm)) for arm in chosen], 'seed')}; "
             f"{' and '.join(machines)}; "
-            f"{_span([max(1, round(m)) for m in minutes], 'CPU minute')} a run"
+            f"{times} a run"
         )
 
     def as_table(self, *arms: str) -> Table:
@@ -316,6 +321,14 @@ def measured(table: str, budget: str | None = None) -> Measured:
         If no experiment has that name, or it has no such budget.
     FileNotFoundError
         If there are no results.
+
+    Examples
+    --------
+    >>> ablations = measured("xnor-fashion")
+    >>> ablations.metric, ablations.arms[:3]
+    ('test error', ('float', 'float-cbap', 'bwn'))
+    >>> ablations.mean("xnor") > ablations.mean("float")
+    True
     """
     from onebit.experiments import experiment
 
