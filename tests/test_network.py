@@ -437,9 +437,7 @@ def test_a_packed_network_follows_its_state_and_dtype():
 
 def test_what_is_no_word_is_refused_where_words_go_in():
     packed = pack(nn.Sequential(BinaryLinear(12, 3), Sign(), BinaryLinear(3, 2)))[1:]
-    with pytest.raises(
-        TypeError, match=r"wants packed words, int64.*got torch\.float32"
-    ):
+    with pytest.raises(TypeError, match=r"wants packed words, int64.*got torch\.float32"):
         packed(torch.ones(3, 1))
     with pytest.raises(TypeError, match="got list"):
         packed([1])

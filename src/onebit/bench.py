@@ -747,7 +747,8 @@ def _network_makers(batch: int) -> tuple[dict[str, Maker], np.ndarray]:
     """Return a BinaryNet of 784–3×1024–10, packed and in float32, and the classes it predicts.
 
     The float network computes the same function with torch's own modules: its weights are already
-    signs, so that nothing is quantised while it runs.
+    signs, so that nothing is quantised while it runs, and its pixels already floats. The packed one
+    takes them as uint8.
     """
     from torch import nn
 
@@ -757,12 +758,13 @@ def _network_makers(batch: int) -> tuple[dict[str, Maker], np.ndarray]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = binarynet_mlp(width=1024)
-        x = torch.randint(0, 256, (512, 784)).float() / 255
+        pixels = torch.randint(0, 256, (512, 784), dtype=torch.uint8)
+        x = pixels / 255
         with torch.no_grad():
             for _ in range(20):
                 model(x)  # running statistics for batch norm
     model.eval()
-    x = x[:batch]
+    pixels, x = pixels[:batch], x[:batch]
 
     class _PlainSign(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -778,9 +780,9 @@ def _network_makers(batch: int) -> tuple[dict[str, Maker], np.ndarray]:
             layers.append(module)
         elif isinstance(module, onebit.Sign):
             layers.append(_PlainSign())
-    plain, packed = nn.Sequential(*layers).eval(), onebit.pack(model)
+    plain, packed = nn.Sequential(*layers).eval(), onebit.pack(model, pixels=lambda p: p / 255)
 
-    def maker(name: str, network: nn.Module) -> Maker:
+    def maker(name: str, network: nn.Module, x: torch.Tensor) -> Maker:
         def make(_: Operands, threads: int) -> Contestant:
             @torch.inference_mode()
             def call() -> torch.Tensor:
@@ -794,8 +796,8 @@ def _network_makers(batch: int) -> tuple[dict[str, Maker], np.ndarray]:
         return make
 
     makers = {
-        "onebit": maker("onebit", packed),
-        "torch float32": maker("torch float32", plain),
+        "onebit": maker("onebit", packed, pixels),
+        "torch float32": maker("torch float32", plain, x),
     }
     with torch.no_grad():
         return makers, model(x).argmax(1).numpy()
