@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from onebit.__main__ import main
 from onebit.experiments import experiment, experiments, measured
 from onebit.experiments.binaryconnect_mnist import dropout_mlp
 from onebit.experiments.binarynet_mnist import dropout_binarynet
+from onebit.experiments.bitnet_shakespeare import CONTEXT, WINDOWS, Text
 from onebit.experiments.command import listing
 from onebit.experiments.declare import Run, resolve
 from onebit.experiments.results import Difference, read_result, result_file, weights_file
@@ -138,18 +140,19 @@ def test_what_dropout_sets_to_zero_enters_the_binary_product_as_zero():
 
 # ---- training ----------------------------------------------------------------------------------
 
-#: One of each kind: stochastic weights by SGD, dropout by Adam, images, a searched rate.
+#: One of each kind: stochastic weights, dropout, SGD, Adam, BitNet's recipe, images, a text.
 KINDS = [
     ("binaryconnect-mnist", "stoch"),
     ("binaryconnect-mnist", "dropout"),
     ("binarynet-mnist", "1024"),
     ("xnor-fashion", "xnor-k"),
+    ("bitnet-shakespeare", "b1.58-32"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "arm"), KINDS)
 def test_a_state_holds_all_that_the_next_epoch_depends_on(table, arm, tmp_path):
-    run = smoke(table, arm, rows=300, epochs=4)
+    run = smoke(table, arm, epochs=4)
     whole = epochs(Training(run, 0.03, CPU, Processes()), 3)
     torch.save(epochs(Training(run, 0.03, CPU, Processes()), 1).state(), tmp_path / "state")
     torch.manual_seed(1234)  # whatever else the process did meanwhile
@@ -264,6 +267,42 @@ def test_stochastic_weights_are_tested_by_their_signs_too():
     probes = read_result(execute(run))["outcome"]["probes"]
     assert set(probes) == {"signs", "signs, recalibrated"}
     assert all(0 < error <= 100 for error in probes.values())
+
+
+def test_bitnet_is_judged_on_plays_that_training_never_sees():
+    train, held_out, _ = resolve("onebit.data:shakespeare")()
+    task = Text(None)
+    assert torch.equal(task._texts["test"], held_out)
+    assert torch.equal(torch.cat([task._texts["train"], task._texts["validation"]]), train)
+    starts = task.order(torch.Generator().manual_seed(0))
+    assert len(starts) == WINDOWS and starts.min() >= 0 and starts.max() + CONTEXT < len(train)
+
+
+def test_a_language_model_is_trained_on_the_windows_that_were_drawn():
+    task = Text(32)
+    seen = []
+
+    def guess(codes):
+        seen.append(codes)
+        return torch.zeros(*codes.shape, 83)
+
+    assert task.loss(guess, torch.tensor([5, 900]), "").item() == pytest.approx(math.log2(83))
+    text = task._texts["train"]
+    assert torch.equal(seen[0], torch.stack([text[5 : 5 + CONTEXT], text[900 : 900 + CONTEXT]]))
+
+
+def test_b1_is_judged_per_tensor_too_and_b1_58_tells_its_zeros():
+    for arm, probe in (("b1-32", "one scale per tensor"), ("b1.58-32", "zeros")):
+        run = smoke("bitnet-shakespeare", arm)
+        recipe = dataclasses.replace(run.arm.recipe, rate=0.01)
+        run = dataclasses.replace(run, arm=dataclasses.replace(run.arm, recipe=recipe))
+        outcome = read_result(execute(run))["outcome"]
+        assert list(outcome["probes"]) == [probe]
+        if probe == "zeros":  # uniform weights: |w| < γ / 2 = half of half the bound
+            assert outcome["probes"]["zeros"] == pytest.approx(25, abs=1)
+        else:
+            gap = outcome["probes"][probe] - outcome["value"]
+            assert gap != 0 and abs(gap) < 0.1
 
 
 def test_a_run_that_another_process_trains_is_left_to_it():
