@@ -545,6 +545,8 @@ def test_the_list_tells_every_table_what_is_there_and_what_the_rest_costs():
     for table in experiments().values():
         assert f"{table.name}: {table.about}" in text
     assert "0 of  45 runs there; all cost ? core-hours" in text
+    write("xnor-fashion", "short", "xnor", 0, 8.0)
+    assert f"all cost over {3 * 90 / 3600:.1f} core-hours, the rest over" in listing()
     for arm in experiment("xnor-fashion").arms:
         write("xnor-fashion", "short", arm.name, 0, 8.0)
     # 90 s for 2 epochs; the five arms without batch norm try three rates first, for 2 epochs of a

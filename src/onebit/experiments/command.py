@@ -119,15 +119,20 @@ def _file(run: Run) -> Path:
 def _hours(table: Experiment, runs: list[Run]) -> str:
     """Estimate the processor time of runs, search for rates included, where we can."""
     seconds = {arm.name: _seconds_an_example(table, arm.name) for arm in table.arms}
-    if any(seconds[run.arm.name] is None for run in runs):
-        return "? core-hours"
-    total = 0.0
+    total, untimed = 0.0, False
     for run in runs:
+        each = seconds[run.arm.name]
+        if each is None:
+            untimed = True
+            continue
         rows = run.rows or _rows(table, run.arm.name)
         examples = run.epochs * rows
         if run.seed == 0 and run.arm.recipe.rate is None:
             examples += run.search_epochs * len(run.arm.recipe.rates) * (run.search_rows or rows)
-        total += (seconds[run.arm.name] or 0.0) * examples
+        total += each * examples
+    if untimed:
+        # Arms that never ran have no known cost.
+        return f"over {total / 3600:.1f} core-hours" if total else "? core-hours"
     return f"{total / 3600:.1f} core-hours"
 
 

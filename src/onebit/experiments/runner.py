@@ -210,7 +210,7 @@ class Training:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
-    """Build the optimizer, and note in each group the rate of the first epoch."""
+    """Build the optimizer, and note in each group the rate that it starts with."""
     groups = (
         glorot_rates(model, rate, power=recipe.glorot)
         if recipe.glorot
@@ -242,7 +242,8 @@ def train(
     path = folder / f"{run.budget}-{run.arm.name}-{run.seed}-{run.digest}-{place}.pt"
     folder.mkdir(parents=True, exist_ok=True)
     if group.agree(path.is_file()):
-        training.load(torch.load(path, map_location=device, weights_only=True))
+        # To the CPU, where generators keep their states; the rest is copied to its device.
+        training.load(torch.load(path, map_location="cpu", weights_only=True))
     with tqdm(
         total=epochs * training.steps,
         initial=training.done * training.steps,
