@@ -95,11 +95,33 @@ def test_full_precision_has_no_quantised_layer():
     assert not quant_layers(small("full"))
 
 
-def test_without_its_quantizers_b158_is_the_full_precision_net():
-    model = small("b1.58")
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("norm, kind", [("rms", nn.RMSNorm), ("layer", nn.LayerNorm)])
+def test_every_precision_takes_either_norm(precision, norm, kind):
+    model = small(precision, norm=norm)
+    norms = [m for m in model.blocks.modules() if isinstance(m, nn.RMSNorm | nn.LayerNorm)]
+    assert len(norms) == 2 * 7 and all(type(each) is kind for each in norms)
+    assert model(codes()).isfinite().all()
+
+
+@pytest.mark.parametrize("precision, norm", [("full", "rms"), ("b1.58", "rms"), ("b1", "layer")])
+def test_the_papers_own_norm_is_the_default(precision, norm):
+    assert torch.equal(small(precision)(codes()), small(precision, norm=norm)(codes()))
+
+
+@pytest.mark.parametrize("norm", ["rms", "layer"])
+@pytest.mark.parametrize("precision", ["b1.58", "b1"])
+def test_with_one_norm_only_the_quantizers_differ(precision, norm):
+    model = small(precision, norm=norm)
     for layer in quant_layers(model):
         layer.weight_quant = layer.input_quant = None
-    assert torch.equal(model(codes()), small("full")(codes()))
+    assert torch.equal(model(codes()), small("full", norm=norm)(codes()))
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "RMS", 1])
+def test_another_norm_is_refused(norm):
+    with pytest.raises(ValueError, match="norm must be"):
+        small("full", norm=norm)
 
 
 def test_a_packed_transformer_returns_the_same_logits():

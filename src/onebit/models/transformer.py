@@ -13,34 +13,34 @@ from onebit.training import evaluation_mode
 
 Precision = Literal["full", "b1.58", "b1", "w1a1"]
 PRECISIONS = ("full", "b1.58", "b1", "w1a1")
+Norm = Literal["rms", "layer"]
+NORMS = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
 
 
-def normed_linear(k: int, n: int, precision: Precision, dtype: Any = None) -> nn.Module:
+def normed_linear(k: int, n: int, precision: Precision, norm: Norm, dtype: Any = None) -> nn.Module:
     """Return a linear layer behind its own norm, with the quantizers of `precision`.
 
     Parameters
     ----------
     k, n : int
         Inputs and outputs.
-    precision : {"full", "b1.58", "b1", "w1a1"}
+    precision, norm, dtype
         As for `Transformer`.
-    dtype
-        Of the weights.
 
     Examples
     --------
-    >>> normed_linear(8, 2, "full")(torch.randn(3, 8)).shape
+    >>> normed_linear(8, 2, "full", "rms")(torch.randn(3, 8)).shape
     torch.Size([3, 2])
     """
+    own_norm = NORMS[norm](k, dtype=dtype)
     if precision == "full":
-        return nn.Sequential(nn.RMSNorm(k, dtype=dtype), nn.Linear(k, n, bias=False, dtype=dtype))
+        return nn.Sequential(own_norm, nn.Linear(k, n, bias=False, dtype=dtype))
     if precision == "w1a1":
-        # A centring norm: without it the outputs of an even function would all have one sign.
-        linear = QuantLinear(
-            k, n, bias=False, weight_quant=BinaryAbsMean(), input_quant=BinarySign(), dtype=dtype
-        )
-        return nn.Sequential(nn.LayerNorm(k, dtype=dtype), linear)
-    return BitLinear(k, n, version=precision, dtype=dtype)
+        signs = {"weight_quant": BinaryAbsMean(), "input_quant": BinarySign()}
+        return nn.Sequential(own_norm, QuantLinear(k, n, bias=False, dtype=dtype, **signs))
+    layer = BitLinear(k, n, version=precision, dtype=dtype)
+    layer.norm = own_norm
+    return layer
 
 
 def rotary_angles(length: int, head_width: int, like: Tensor) -> Tensor:
@@ -98,18 +98,20 @@ class Attention(nn.Module):
 
     Examples
     --------
-    >>> attention = Attention(8, heads=2, precision="b1.58")
+    >>> attention = Attention(8, heads=2, precision="b1.58", norm="rms")
     >>> attention(torch.randn(1, 5, 8), rotary_angles(5, 4, torch.empty(0))).shape
     torch.Size([1, 5, 8])
     """
 
-    def __init__(self, width: int, heads: int, precision: Precision, dtype: Any = None) -> None:
+    def __init__(
+        self, width: int, heads: int, precision: Precision, norm: Norm, dtype: Any = None
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.query = normed_linear(width, width, precision, dtype)
-        self.key = normed_linear(width, width, precision, dtype)
-        self.value = normed_linear(width, width, precision, dtype)
-        self.output = normed_linear(width, width, precision, dtype)
+        self.query = normed_linear(width, width, precision, norm, dtype)
+        self.key = normed_linear(width, width, precision, norm, dtype)
+        self.value = normed_linear(width, width, precision, norm, dtype)
+        self.output = normed_linear(width, width, precision, norm, dtype)
 
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
         """Let every token look at itself and those before it; x is (batch, length, width)."""
@@ -127,15 +129,17 @@ class FeedForward(nn.Module):
 
     Examples
     --------
-    >>> FeedForward(8, hidden=24, precision="b1.58")(torch.randn(1, 5, 8)).shape
+    >>> FeedForward(8, hidden=24, precision="b1.58", norm="rms")(torch.randn(1, 5, 8)).shape
     torch.Size([1, 5, 8])
     """
 
-    def __init__(self, width: int, hidden: int, precision: Precision, dtype: Any = None) -> None:
+    def __init__(
+        self, width: int, hidden: int, precision: Precision, norm: Norm, dtype: Any = None
+    ) -> None:
         super().__init__()
-        self.gate = normed_linear(width, hidden, precision, dtype)
-        self.up = normed_linear(width, hidden, precision, dtype)
-        self.down = normed_linear(hidden, width, precision, dtype)
+        self.gate = normed_linear(width, hidden, precision, norm, dtype)
+        self.up = normed_linear(width, hidden, precision, norm, dtype)
+        self.down = normed_linear(hidden, width, precision, norm, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each token on its own; x is (..., width)."""
@@ -149,17 +153,23 @@ class Block(nn.Module):
 
     Examples
     --------
-    >>> block = Block(8, heads=2, hidden=24, precision="b1.58")
+    >>> block = Block(8, heads=2, hidden=24, precision="b1.58", norm="rms")
     >>> block(torch.randn(1, 5, 8), rotary_angles(5, 4, torch.empty(0))).shape
     torch.Size([1, 5, 8])
     """
 
     def __init__(
-        self, width: int, heads: int, hidden: int, precision: Precision, dtype: Any = None
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        precision: Precision,
+        norm: Norm,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.attention = Attention(width, heads, precision, dtype)
-        self.feed_forward = FeedForward(width, hidden, precision, dtype)
+        self.attention = Attention(width, heads, precision, norm, dtype)
+        self.feed_forward = FeedForward(width, hidden, precision, norm, dtype)
 
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
         """Return x of shape (batch, length, width), changed by both."""
@@ -187,6 +197,9 @@ class Transformer(nn.Module):
         "full": real weights and activations. "b1.58": ternary weights, int8 activations. "b1":
         binary weights behind a LayerNorm, int8 activations with one scale per tensor in training,
         per token in evaluation. "w1a1": binary weights and activations, behind a LayerNorm.
+    norm : {"rms", "layer"}, optional
+        Of every projection, where it shall be another than the precision's own. Two precisions
+        differ in nothing but their quantizers only if their norms are the same.
     dtype
         Of the weights.
 
@@ -195,8 +208,8 @@ class Transformer(nn.Module):
     TypeError
         If a size is no whole number, or the input no int64 tensor.
     ValueError
-        If a size is not positive, `width` does not divide into heads of even width, `precision` is
-        another word, or the input has not the shape (batch, length).
+        If a size is not positive, `width` does not divide into heads of even width, `precision` or
+        `norm` is another word, or the input has not the shape (batch, length).
     IndexError
         If the input holds a code outside the vocabulary.
 
@@ -220,6 +233,7 @@ class Transformer(nn.Module):
         depth: int = 2,
         heads: int = 4,
         precision: Precision = "b1.58",
+        norm: Norm | None = None,
         dtype: Any = None,
     ) -> None:
         sizes = {"vocabulary": vocabulary, "width": width, "depth": depth, "heads": heads}
@@ -232,21 +246,24 @@ class Transformer(nn.Module):
             )
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        if norm not in (*NORMS, None):
+            raise ValueError(f"norm must be 'rms', 'layer' or None, got {norm!r}")
+        norm = norm or ("layer" if precision in ("b1", "w1a1") else "rms")
         super().__init__()
         self.head_width = width // heads
         hidden = 8 * -(-width // 3)  # SwiGLU's 8/3 of the width, rounded up to a multiple of 8
         self.embedding = nn.Embedding(vocabulary, width, dtype=dtype)
         self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, precision, dtype) for _ in range(depth)
+            Block(width, heads, hidden, precision, norm, dtype) for _ in range(depth)
         )
         self.norm = nn.RMSNorm(width, dtype=dtype)
         self.head = nn.Linear(width, vocabulary, bias=False, dtype=dtype)
         if precision == "w1a1":
             # A feature that equals the mean of its token would stand exactly on the sign's step,
             # where rounding decides. Small random shifts keep it off.
-            for norm in self.modules():
-                if isinstance(norm, nn.LayerNorm):
-                    nn.init.normal_(norm.bias, std=0.01)
+            for module in self.modules():
+                if isinstance(module, nn.LayerNorm):
+                    nn.init.normal_(module.bias, std=0.01)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return a logit for every character that may follow each place.
