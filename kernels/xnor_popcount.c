@@ -104,6 +104,15 @@ static inline uint64_t popcount_by_arithmetic(uint64_t x) {
  * rows, CHUNK words at a time. That costs as much as one row of A. */
 enum { CHUNK = 128 };
 
+/* Four outputs share each word of A. Bits of B past k are 0, so that masking A is enough. */
+static ALWAYS_INLINE void add_differing(uint64_t d[4], uint64_t a, const uint64_t rows[][CHUNK],
+                                        int64_t w, const int by_instruction) {
+    UNROLL for (int r = 0; r < 4; r++) {
+        uint64_t x = a ^ rows[r][w];
+        d[r] += by_instruction ? (uint64_t)__builtin_popcountll(x) : popcount_by_arithmetic(x);
+    }
+}
+
 static ALWAYS_INLINE void multiply_by_words(const struct xnor_block *t, const int by_instruction) {
     uint64_t rows[LANES][CHUNK];
     int64_t k_words = ceil_div(t->k, 64), half_words = ceil_div(t->k, 32);
@@ -119,16 +128,13 @@ static ALWAYS_INLINE void multiply_by_words(const struct xnor_block *t, const in
         for (int64_t i = 0; i < t->m; i++) {
             const uint64_t *a = t->a + i * t->a_stride + start;
             int32_t *out = t->out + i * t->out_stride;
-            for (int j = 0; j < LANES; j++) {
-                const uint64_t *b = rows[j];
-                uint64_t d = 0;
-                for (int64_t w = 0; w < count; w++) {
-                    uint64_t x = a[w] ^ b[w];
-                    if (w == count - 1) x &= mask;
-                    d += by_instruction ? (uint64_t)__builtin_popcountll(x)
-                                        : popcount_by_arithmetic(x);
-                }
-                out[j] = (start == 0 ? (int32_t)t->k : out[j]) - 2 * (int32_t)d;
+            for (int j = 0; j < LANES; j += 4) {
+                uint64_t d[4] = {0};
+                for (int64_t w = 0; w < count - 1; w++)
+                    add_differing(d, a[w], rows + j, w, by_instruction);
+                add_differing(d, a[count - 1] & mask, rows + j, count - 1, by_instruction);
+                for (int r = 0; r < 4; r++)
+                    out[j + r] = (start == 0 ? (int32_t)t->k : out[j + r]) - 2 * (int32_t)d[r];
             }
         }
     }
