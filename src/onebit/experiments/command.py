@@ -69,8 +69,8 @@ def _execute(runs: list[Run], chosen: argparse.Namespace) -> int:
             if path is None:
                 print(f"{name}: another process is at it", flush=True)
                 continue
-            value = read_result(path)["outcome"]["value"]
-            print(f"{name}: {run.metric} {value:.2f} {run.unit}".rstrip(), flush=True)
+            value = f"{read_result(path)['outcome']['value']:.{experiment(run.table).decimals}f}"
+            print(f"{name}: {run.metric} {value} {run.unit}".rstrip(), flush=True)
     return 0
 
 

@@ -259,7 +259,7 @@ def train(
             if group.rank == 0:
                 _replace(path, lambda new: torch.save(state, new))  # noqa: B023
             latest = training.curve["validation"][-1]
-            bar.set_postfix_str(f"validation {latest:.2f} {run.unit}")
+            bar.set_postfix_str(f"validation {latest:.4g} {run.unit}")
     return training, path
 
 
