@@ -27,7 +27,7 @@ from onebit.models import binaryconnect_mlp, binarynet_mlp
 from onebit.optim import quantized_layers
 
 ROOT = Path(__file__).parents[1]
-STORED = sorted((ROOT / "results").glob("*/*/*-[0-9]*.json"))
+STORED = sorted(p for p in (ROOT / "results").glob("*/*/*.json") if p.stem[-1].isdigit())
 CPU = torch.device("cpu")
 
 
