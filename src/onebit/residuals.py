@@ -1,6 +1,6 @@
 """What two or three values leave of a weight: the least-squares residual of binary and ternary.
 
-A ternary quantizer with a threshold and a scale turns w into scale · sign(w) where |w| is beyond
+A ternary quantizer with a threshold and a scale turns w into scale · sign(w) where ``|w|`` is beyond
 the threshold, and into 0 elsewhere; with threshold 0 it is binary. Its relative residual is
 E(w − ŵ)² / E w². Distributions here have an absmean of 1, so that thresholds and scales are in
 absmeans: BitNet b1.58's are 0.5 and 1.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Distribution(NamedTuple):
-    """A symmetric distribution of weights with mean |w| = 1, by its tails.
+    """A symmetric distribution of weights with ``mean |w| = 1``, by its tails.
 
     Attributes
     ----------
@@ -20,9 +20,9 @@ class Distribution(NamedTuple):
     mean_square : float
         E w².
     beyond : callable
-        Threshold t to P(|w| > t).
+        Threshold t to ``P(|w| > t)``.
     mass_beyond : callable
-        Threshold t to E[|w|; |w| > t], which is 1 at t = 0.
+        Threshold t to ``E[|w|; |w| > t]``, which is 1 at t = 0.
     """
 
     name: str
@@ -67,7 +67,7 @@ def zeros(distribution: Distribution, threshold: float) -> float:
 
 
 def best_scale(distribution: Distribution, threshold: float) -> float:
-    """Return the scale with the least residual at a threshold: the mean |w| beyond it.
+    """Return the scale with the least residual at a threshold: the mean of ``|w|`` beyond it.
 
     Parameters
     ----------
