@@ -1,7 +1,7 @@
 """What two or three values leave of a weight: the least-squares residual of binary and ternary.
 
-A ternary quantizer with a threshold and a scale turns w into scale · sign(w) where ``|w|`` is beyond
-the threshold, and into 0 elsewhere; with threshold 0 it is binary. Its relative residual is
+A ternary quantizer with a threshold and a scale turns w into scale · sign(w) where ``|w|`` is
+beyond the threshold, and into 0 elsewhere; with threshold 0 it is binary. Its relative residual is
 E(w − ŵ)² / E w². Distributions here have an absmean of 1, so that thresholds and scales are in
 absmeans: BitNet b1.58's are 0.5 and 1.
 """
