@@ -33,6 +33,7 @@ def browser():
 def test_page_opens_from_disk_without_error_and_fits_the_window(browser, path, width, theme):
     with opened(browser, path, width=width, theme=theme) as page:
         settle(page)
+        assert unneeded_or_missing_scripts(page, path) == []
         assert page.evaluate("document.documentElement.dataset.theme") == theme
         assert overflow(page) <= 0
         assert page.locator("merror, mjx-merror").count() == 0
@@ -41,6 +42,16 @@ def test_page_opens_from_disk_without_error_and_fits_the_window(browser, path, w
                 "node => node.alt || node.ariaLabel || node.textContent"
             ).strip()
             assert text and "_images/" not in text, f"no text for {picture.evaluate(MARKUP)}"
+
+
+def unneeded_or_missing_scripts(page, path):
+    """Name the large scripts that a page loads in vain or lacks."""
+    loaded = page.evaluate("[...document.scripts].map(({ src }) => src)")
+    # Sphinx gives the contents page what its chapters need of mathematics.
+    math = page.locator(".math").count() > 0 or path.stem == "index"
+    needed = {"embed-amd.js": path in WIDGETS, "tex-chtml.js": math}
+    there = {script: any(f"/{script}" in address for address in loaded) for script in needed}
+    return [script for script in needed if there[script] != needed[script]]
 
 
 PICTURES = ".bd-article :is(img, [role=img]):not([aria-hidden=true])"
@@ -54,11 +65,13 @@ def test_address_that_make_prints_leads_to_the_first_page(browser):
 
 
 def test_pages_open_over_http(browser):
+    # One page of each kind: with a widget, with a filter of its own, of text alone.
+    kinds = [BOOK / f"chapters/{page}.html" for page in ("index", "claims_checked", "references")]
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     handler = functools.partial(quiet, directory=BOOK)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for path in PAGES:
+        for path in kinds:
             address = f"http://127.0.0.1:{server.server_port}/{path.relative_to(BOOK).as_posix()}"
             with opened(browser, address) as page:
                 settle(page)
@@ -99,19 +112,6 @@ def tables(page):
             if "texts" in inner:
                 found.append((inner["spec"], inner["texts"]))
     return found
-
-
-@pytest.mark.parametrize("path", PAGES or [None], ids=name if PAGES else None)
-def test_page_loads_only_the_scripts_it_needs(browser, path):
-    with opened(browser, path) as page:
-        loaded = page.evaluate("[...document.scripts].map(({ src }) => src)")
-        # Sphinx gives the contents page what its chapters need of mathematics.
-        math = page.locator(".math").count() > 0 or path.stem == "index"
-        for script, needed in (
-            ("embed-amd.js", path in WIDGETS),
-            ("tex-chtml.js", math),
-        ):
-            assert any(f"/{script}" in address for address in loaded) == needed, script
 
 
 @pytest.mark.parametrize("path", WIDGETS or [None], ids=name if WIDGETS else None)
