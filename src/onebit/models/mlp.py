@@ -11,7 +11,7 @@ from onebit.quantizers import BinarySign
 
 
 def _glorot(model: nn.Sequential) -> nn.Sequential:
-    """Draw every weight matrix from Glorot's uniform distribution, as the papers' code does."""
+    """Draw every weight matrix from Glorot's uniform distribution."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
