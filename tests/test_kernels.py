@@ -69,6 +69,7 @@ def pack_bits(bits):
 # ---- exactness -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_path_agrees_with_a_plain_product_on_two_thousand_random_shapes(monkeypatch):
     rng = np.random.default_rng(2016)
     for _ in range(2000):

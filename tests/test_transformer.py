@@ -145,6 +145,7 @@ def test_a_gradient_reaches_every_parameter(precision):
         assert p.grad is not None and p.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_learns_a_text_that_repeats(precision):
     text = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6]).repeat(50)
