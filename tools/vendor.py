@@ -64,6 +64,35 @@ PACKAGES = (
             "dist/*.woff2": "widgets/",
         },
     ),
+    Package(
+        "@fontsource/ibm-plex-serif",
+        "5.3.0",
+        "ec25deb83f3dd0d45646d7e6f26c99ba310f272d9c425008bb9f27a50e2c5d4e",
+        {
+            "LICENSE": "fonts/ibm-plex-serif.LICENSE.txt",
+            "files/ibm-plex-serif-latin-400-*.woff2": "fonts/",
+            "files/ibm-plex-serif-latin-600-normal.woff2": "fonts/",
+        },
+    ),
+    Package(
+        "@fontsource/ibm-plex-sans",
+        "5.3.0",
+        "232592af20ae413026cc705fc9c104135fb760432fd710f06a02c39e062d3213",
+        {
+            "LICENSE": "fonts/ibm-plex-sans.LICENSE.txt",
+            "files/ibm-plex-sans-latin-400-normal.woff2": "fonts/",
+            "files/ibm-plex-sans-latin-600-normal.woff2": "fonts/",
+        },
+    ),
+    Package(
+        "@fontsource/ibm-plex-mono",
+        "5.3.0",
+        "60d3c0cfa549cb06fcb8867ee83f994d78e212abfac3bef3275436acb5c4d029",
+        {
+            "LICENSE": "fonts/ibm-plex-mono.LICENSE.txt",
+            "files/ibm-plex-mono-latin-400-normal.woff2": "fonts/",
+        },
+    ),
 )
 
 
