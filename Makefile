@@ -16,6 +16,9 @@ export GOMP_SPINCOUNT := 10000
 PY := .venv/bin/python
 PORT ?= 8000
 
+# Test files on several cores, each file (and each notebook) whole on one of them.
+side_by_side := -n auto --maxprocesses 4 --dist loadscope
+
 book_sources := $(shell find _config.yml _toc.yml references.bib chapters src/onebit -type f \
   ! -path '*/.*' ! -path '*/__pycache__/*' ! -name '*.so' ! -name '*.o' 2>/dev/null | sort)
 
@@ -26,10 +29,10 @@ book: _build/html/.complete ## Set up .venv, build the kernel and the book, tell
 	@sh tools/bootstrap.sh announce
 
 test: _build/html/.complete ## Prove everything: unit tests, every notebook, the book, the pages in a browser
-	@$(PY) -m pytest
+	@$(PY) -m pytest $(side_by_side)
 
 quick: .venv/installed ## Run the tests that take less than a minute in all (no notebooks, no browser)
-	@$(PY) -m pytest -m "not slow and not browser" tests src
+	@$(PY) -m pytest $(side_by_side) -m "not slow and not browser" tests src
 
 lab: .venv/installed ## Open the chapters in JupyterLab
 	@$(PY) -m jupyterlab chapters

@@ -270,7 +270,7 @@ def test_a_tree_that_moved_is_installed_again(built):
     assert built.make("test").returncode == 0
     asked = built.done()
     assert asked[0] == "-m venv --clear .venv"
-    assert asked[-1] == "-m pytest"
+    assert asked[-1].startswith("-m pytest")
 
 
 def test_a_failed_build_of_the_book_is_tried_again(built):
