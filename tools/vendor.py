@@ -38,17 +38,6 @@ class Package:
 
 PACKAGES = (
     Package(
-        "mathjax",
-        "3.2.2",
-        "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09",
-        {
-            "LICENSE": "mathjax/LICENSE",
-            "es5/tex-chtml.js": "mathjax/tex-chtml.js",
-            "es5/input/tex/extensions/*.js": "mathjax/input/tex/extensions/",
-            "es5/output/chtml/fonts/woff-v2/*.woff": "mathjax/output/chtml/fonts/woff-v2/",
-        },
-    ),
-    Package(
         "requirejs",
         "2.3.8",
         "777158e89275e16bd51aec3ef714fbcb5dc45789e7078659933bc814916d7dec",
@@ -91,6 +80,15 @@ PACKAGES = (
         {
             "LICENSE": "fonts/ibm-plex-mono.LICENSE.txt",
             "files/ibm-plex-mono-latin-400-normal.woff2": "fonts/",
+        },
+    ),
+    Package(
+        "@ibm/plex-math",
+        "1.1.0",
+        "44bfdc9911bc6edb3963775c68c3fcaf921de2eda1898a9d1611d1d93ecf2b42",
+        {
+            "LICENSE.txt": "fonts/ibm-plex-math.LICENSE.txt",
+            "fonts/complete/woff2/IBMPlexMath-Regular.woff2": "fonts/",
         },
     ),
 )

@@ -28,7 +28,7 @@ function markRegions() {
 
 // Whatever scrolls sideways can be reached and scrolled with the keyboard.
 function focusScrollers() {
-  const scrollers = ".pst-scrollable-table-container, mjx-container[display=true], .bd-article pre";
+  const scrollers = ".pst-scrollable-table-container, .formula, .bd-article pre";
   for (const box of document.querySelectorAll(scrollers)) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
@@ -51,5 +51,4 @@ addEventListener("DOMContentLoaded", () => {
 addEventListener("load", () => {
   focusScrollers();
   addEventListener("resize", focusScrollers);
-  window.MathJax?.startup?.promise?.then(focusScrollers);
 });

@@ -1,0 +1,1 @@
+"""Sphinx extensions of the book, one idea a file; ``_config.yml`` lists them."""
