@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test quick lab serve execute bench reproduce lint clean FORCE
+.PHONY: help book test quick lab serve execute bench reproduce exercises lint clean FORCE
 
 # A second OpenMP thread that spins beside a busy core slows torch many times over. A short spin,
 # some tens of microseconds, made training twice as fast on two idle cores, and half as fast on busy.
@@ -49,6 +49,9 @@ bench: .venv/bench ## Time the kernels against their peers and the machine (a qu
 
 reproduce: .venv/installed ## List the long runs and their cost; TABLE=… [BUDGET=book] trains one
 	@$(PY) -m onebit reproduce $(TABLE) $(if $(BUDGET),--budget $(BUDGET))
+
+exercises: .venv/installed ## Copy the exercises that you have not begun to exercises/work, where you write
+	@$(PY) -m onebit exercises
 
 lint: .venv/installed ## Check style, types and the source of every number in the prose
 	@$(PY) -m ruff check

@@ -1,4 +1,4 @@
-"""The command line: ``python -m onebit doctor``, ``bench`` and ``reproduce``."""
+"""The command line: ``python -m onebit doctor``, ``bench``, ``reproduce`` and the exercises'."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from onebit import __version__, doctor
+from onebit.checks import hint, places, progress
 from onebit.experiments import command
 
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main([])  # doctest: +ELLIPSIS
-    usage: python -m onebit [-h] [--version] {doctor,bench,reproduce} ...
+    usage: python -m onebit [-h] [--version]
     ...
     0
     """
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Binary neural networks, one bit at a time.",
     )
     parser.add_argument("--version", action="version", version=f"onebit {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="{doctor,bench,reproduce}")
+    commands = parser.add_subparsers(title="commands", metavar="command")
     check = commands.add_parser("doctor", help="check what this machine has, and tell the cures")
     check.set_defaults(run=lambda _: doctor.run())
     measure = commands.add_parser(
@@ -48,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command.add_arguments(again)
     again.set_defaults(run=command.reproduce)
+    copied = commands.add_parser("exercises", help="copy the exercises to where you write answers")
+    copied.set_defaults(run=lambda _: places.copy())
+    helped = commands.add_parser("hint", help="show the next hint of an exercise's task")
+    helped.add_argument("task", help="its id, such as 04.2")
+    helped.set_defaults(run=_hint)
+    shown = commands.add_parser("progress", help="list the exercises' tasks, passed and open")
+    shown.set_defaults(run=_progress)
     chosen = parser.parse_args(arguments)
     if "run" not in chosen:
         parser.print_help()
@@ -74,6 +82,22 @@ def _bench(chosen: argparse.Namespace) -> int:
         svg_file=chosen.svg,
         even_if_loaded=chosen.even_if_loaded,
     )
+
+
+def _hint(chosen: argparse.Namespace) -> int:
+    """Show one more hint."""
+    try:
+        hint(chosen.task)
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _progress(_: argparse.Namespace) -> int:
+    """List every task with its state."""
+    print(progress())
+    return 0
 
 
 if __name__ == "__main__":
