@@ -20,7 +20,7 @@ from onebit._operands import (
     as_words,
     check_same_kind,
     check_whole,
-    empty_lines,
+    empty_weights,
     kind_of,
     prepare_out,
 )
@@ -73,7 +73,7 @@ class _LaneMatrix:
     __slots__ = ("_kind", "_pointer", "k", "lanes", "n")
 
     def __init__(self, lanes: np.ndarray, n: int, k: int, kind: type) -> None:
-        lanes.flags.writeable = False
+        lanes.flags.writeable = False  # so that no product can be told to write here
         self.lanes, self.n, self.k, self._kind = lanes, n, k, kind
         self._pointer = None if _native.lib is None else _pointer("uint32_t[]", lanes)
 
@@ -155,7 +155,7 @@ def prepack(b_bits: np.ndarray | torch.Tensor, k: int) -> PackedMatrix:
     k = check_whole("k", k, 1, MOST_BITS)
     words = _packed_rows("b_bits", b_bits, k)
     n = len(words)
-    lanes = empty_lines((-(-n // LANES), -(-k // 32), LANES), np.uint32)
+    lanes = empty_weights((-(-n // LANES), -(-k // 32), LANES), np.uint32)
     if _native.lib is not None:
         words = _contiguous_rows(words)
         _native.lib.onebit_lanes_from_words(
@@ -233,7 +233,7 @@ def xnor_gemm(
     """
     kind, a, packed, k = _binary_operands(a_bits, b, k)
     shape = m, n = len(a), packed.n
-    product = prepare_out(kind, out, np.int32, shape, (a, packed.lanes))
+    product = prepare_out(kind, out, np.int32, shape, (a,))
     limit = _thread_limit(threads, max(m, ROWS_WHILE_READING) * n * k)
     path = _native.current_path()
     if path == _native.NUMPY:
@@ -314,7 +314,7 @@ def xnor_gemm_bits(
     if flip is not None:
         check_same_kind("a_bits", kind, "flip", flip)
         flips = np.ascontiguousarray(as_integers("flip", flip, np.bool_, [n]))
-    bits = prepare_out(kind, out, np.uint64, (m, words_for(n)), (a, packed.lanes, limits))
+    bits = prepare_out(kind, out, np.uint64, (m, words_for(n)), (a, limits))
     most_threads = _thread_limit(threads, max(m, ROWS_WHILE_READING) * n * k)
     path = _native.current_path()
     if path == _native.NUMPY:
@@ -391,7 +391,7 @@ def prepack_ternary(w: np.ndarray | torch.Tensor, k: int) -> PackedTernaryMatrix
     k = check_whole("k", k, 1, MOST_TERNARY)
     words = _ternary_rows(w, k)
     n = len(words)
-    lanes = empty_lines((-(-n // LANES), -(-k // 16), LANES), np.uint32)
+    lanes = empty_weights((-(-n // LANES), -(-k // 16), LANES), np.uint32)
     if _native.lib is not None:
         words = _contiguous_rows(words)
         if _native.lib.onebit_ternary_lanes_from_words(
@@ -475,7 +475,7 @@ def ternary_gemm(
     if w.k != k:
         raise ValueError(f"w was prepacked for k = {w.k}, but x_int8 has {k} columns")
     shape = m, n = len(x), w.n
-    product = prepare_out(kind, out, np.int32, shape, (x, w.lanes))
+    product = prepare_out(kind, out, np.int32, shape, (x,))
     # A byte of x takes as long as four of its bits would.
     limit = _thread_limit(threads, 4 * max(m, TERNARY_ROWS_WHILE_READING) * n * k)
     path = _native.current_path()
@@ -512,10 +512,10 @@ def _contiguous_rows(x: np.ndarray) -> np.ndarray:
 
 def _pointer(c_type: str, x: np.ndarray) -> Any:
     """Return what C takes as a pointer to the first element; `c_type` ends in ``[]``."""
-    if x.flags.c_contiguous:
+    try:
         return _native.ffi.from_buffer(c_type, x)
-    # Correct for all, but ten times slower.
-    return _native.ffi.cast(c_type.replace("[]", "*"), x.ctypes.data)
+    except ValueError:  # not contiguous; an address does for all, but takes five times as long
+        return _native.ffi.cast(c_type.replace("[]", "*"), x.ctypes.data)
 
 
 def _stride(x: np.ndarray) -> int:
