@@ -136,7 +136,7 @@ def test_stub_and_solution_have_the_same_signatures(id):
 @pytest.mark.parametrize("id", TASKS)
 def test_a_stub_says_id_title_difficulty_minutes_and_length(id):
     exercise, task = find(id)
-    text = (FOLDER / f"{exercise.stem}.py").read_text(encoding="utf-8")
+    text = "\n".join(p.read_text(encoding="utf-8") for p in FOLDER.glob(f"{exercise.stem}.*"))
     headers = [HEADER.match(line.strip().lstrip('#"* ')) for line in text.splitlines()]
     told = [header for header in headers if header and header["id"] == id]
     assert [header["title"] for header in told] == [task.title]

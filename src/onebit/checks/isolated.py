@@ -6,7 +6,10 @@ The process writes to the log, line by line, which check it runs and on which in
 what came of it. When it dies, the log says where.
 """
 
+import ctypes
 import json
+import mmap
+import re
 import signal
 import subprocess
 import sys
@@ -15,13 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from onebit.checks.judge import CheckFailed, NotWrittenYet, message, run_check
+import numpy as np
+
+from onebit.checks.judge import CheckFailed, NotWrittenYet, message, run_check, unwritten
 from onebit.checks.registry import find
 from onebit.checks.tasks import Case, Task, Wrong
 from onebit.ladder import NoCompilerError, compile_c
 
-#: What a stub's ``#error`` says.
-UNWRITTEN = "not written yet"
+#: What the process exits with where a stub of C is called: ``_Exit(77)``.
+UNWRITTEN = 77
 CAUSES = {
     signal.SIGSEGV: "It read or wrote past the end of an array: compare each index with the sizes.",
     signal.SIGBUS: "It read or wrote past the end of an array: compare each index with the sizes.",
@@ -45,23 +50,45 @@ def compiled(source: Path | str, declaration: str, *flags: str) -> Callable[...,
     Raises
     ------
     Wrong
-        If the compiler refuses; with what it said.
-    NotImplementedError
-        If the source still holds the stub's ``#error``.
+        If the compiler refuses, with the first thing that it said, or finds no such function.
     """
     text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
     try:
         return compile_c(text, declaration, *flags)
     except NoCompilerError as error:
-        if UNWRITTEN in str(error):
-            raise NotImplementedError from error
-        cause = "Read the first line: the ones after it often follow from it."
         raise Wrong(
-            "", f"C11 that compiles and defines {declaration}", str(error), cause
+            "", f"C11 that compiles, with {declaration}", *_complaint(text, str(error))
         ) from error
     except AttributeError as error:
         cause = "The name or the signature in your source differs, or the function is static."
         raise Wrong("", f"a function {declaration}", "none of that name", cause) from error
+
+
+def _complaint(source: str, said: str) -> tuple[str, str]:
+    """Return the compiler's first error with the line of the source, and what to do about it."""
+    first = re.search(r":(\d+):(?:\d+:)? (?:fatal )?error: (.*)", said)
+    if first is None:
+        return said, "Look for a C compiler: `python -m onebit doctor` tells how to get one."
+    line = source.splitlines()[int(first[1]) - 1].strip()
+    return f"{first[2]} (line {first[1]}: {line})", "The compiler stopped there, or just before."
+
+
+def guarded(array: np.ndarray) -> np.ndarray:
+    """Return a copy whose last byte is the last that may be touched: to go further is a crash.
+
+    Examples
+    --------
+    >>> guarded(np.arange(3))
+    array([0, 1, 2])
+    """
+    size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    nothing = 0  # PROT_NONE: neither read nor write
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + size), mmap.PAGESIZE, nothing)
+    copy = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def judge_isolated(task: Task, source: Path | str) -> list[str]:
@@ -90,13 +117,15 @@ def judge_isolated(task: Task, source: Path | str) -> list[str]:
         raise kind(last["failed"], task.id, last["check"])
     if "notes" in last:
         return last["notes"]
-    raise _died(task, entries, -done.returncode, done.stderr)
+    raise _died(task, entries, done.returncode, done.stderr)
 
 
-def _died(task: Task, entries: list[dict[str, Any]], number: int, said: str) -> CheckFailed:
+def _died(task: Task, entries: list[dict[str, Any]], status: int, said: str) -> CheckFailed:
     """Say in which check and on which input the process ended before its time."""
     name = next(entry["check"] for entry in reversed(entries) if "check" in entry)
-    given = entries[-1].get("given", "")
+    if status == UNWRITTEN:
+        return NotWrittenYet(unwritten(task, "NOT_WRITTEN_YET"), task.id, name)
+    number = -status
     function = next(function for function in task.checks if function.__name__ == name)
     if number in CAUSES:
         loop = number == signal.SIGVTALRM
@@ -104,7 +133,7 @@ def _died(task: Task, entries: list[dict[str, Any]], number: int, said: str) -> 
     else:
         got = f"the process ended early ({signal.strsignal(number) if number > 0 else said[-200:]})"
     parts = {
-        "input": given,
+        "input": entries[-1].get("given", ""),
         "expected": f"an answer within {task.seconds:g} s",
         "got": got,
         "likely cause": CAUSES.get(number, "The C code ended the whole process."),  # type: ignore[call-overload]

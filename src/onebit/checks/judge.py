@@ -157,7 +157,7 @@ def _told(task: Task, name: str, says: str, run: Callable[[], T]) -> T:
                  "got": f"none yet, at {where(late.__traceback__)}",
                  "likely cause": "A loop whose condition never becomes false."}  # fmt: skip
     except NotImplementedError as error:
-        raise NotWrittenYet(_unwritten(task, error), task.id, name) from None
+        raise NotWrittenYet(unwritten(task, where(error.__traceback__)), task.id, name) from None
     except (Exception, SystemExit) as error:
         parts = {"input": _given(), "expected": "no exception",
                  "got": f"{type(error).__name__}: {error}",
@@ -165,8 +165,8 @@ def _told(task: Task, name: str, says: str, run: Callable[[], T]) -> T:
     raise CheckFailed(message(task, says, parts), task.id, name) from None
 
 
-def _unwritten(task: Task, error: NotImplementedError) -> str:
-    stub = "the line with #error" if task.isolated else where(error.__traceback__)
+def unwritten(task: Task, stub: str) -> str:
+    """Say that a task is still to be done, and in place of what."""
     return (
         f"{task.id} is not written yet: {task.title}.\n"
         f"Write your answer in place of {stub}\n"
