@@ -193,6 +193,8 @@ def _difference(got: Any, wanted: Any, within: float) -> str | None:
         return None if bool(_close(got, wanted, within).all()) else ""
     if isinstance(wanted, float) and within and isinstance(got, numbers.Real):
         return None if abs(float(got) - wanted) <= within else ""
+    if type(wanted) is int and isinstance(got, np.integer):
+        return None if int(got) == wanted else ""
     if isinstance(got, Tensor | np.ndarray):
         return f"A {_kind(wanted)} has to come, not a {_kind(got)}: use .item()"
     return None if type(got) is type(wanted) and got == wanted else ""
@@ -231,26 +233,32 @@ def _dtype(value: Any) -> str:
 def shown(value: Any) -> str:
     """Write a value as a message shows it: short numbers, whole arrays only if they are small.
 
+    Packed words, which are uint64, stand in hexadecimal.
+
     Examples
     --------
     >>> shown(torch.tensor([[1.0, -0.25]]))
     '[[1, -0.25]]'
     >>> shown(torch.zeros(10, 20))
     'a tensor of shape (10, 20)'
+    >>> shown(np.array([1 << 63, 5], np.uint64))
+    '[0x8000000000000000, 0x5]'
     """
     if isinstance(value, Tensor | np.ndarray):
         if math.prod(value.shape) > MOST_SHOWN:
             return f"a {_kind(value)} of shape {tuple(value.shape)}"
-        return _written(value.tolist())
+        return _written(value.tolist(), words=value.dtype == np.uint64)
     if isinstance(value, np.generic):
-        return _written(value.item())
+        return _written(value.item(), words=isinstance(value, np.uint64))
     return _written(value)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, words: bool = False) -> str:
     if isinstance(value, list | tuple):
         opening, closing = "[]" if isinstance(value, list) else "()"
-        return opening + ", ".join(map(_written, value)) + closing
+        return opening + ", ".join(_written(each, words) for each in value) + closing
+    if words:
+        return f"{value:#x}"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, torch.Size):
