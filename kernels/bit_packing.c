@@ -271,6 +271,8 @@ static pack_rows *packer(int path, int dtype) {
         case ONEBIT_I8: return rows_i8_avx2;
         case ONEBIT_BOOL: return rows_bool_avx2;
         }
+#elif ONEBIT_WASM
+    if (path == PATH_SIMD128 && dtype == ONEBIT_F32) return onebit_pack_rows_simd128;
 #else
     (void)path;
 #endif

@@ -13,6 +13,9 @@ static const char *const names[] = {
 #if ONEBIT_NEON
     [PATH_NEON] = "neon",
 #endif
+#if ONEBIT_WASM
+    [PATH_SIMD128] = "simd128",
+#endif
 };
 
 int onebit_path_count(void) { return PATH_COUNT; }

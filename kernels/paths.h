@@ -19,6 +19,12 @@
 #define ONEBIT_NEON 0
 #endif
 
+#if defined(__wasm_simd128__)
+#define ONEBIT_WASM 1
+#else
+#define ONEBIT_WASM 0
+#endif
+
 /* Where the baseline itself has a popcount, the compiler's builtin is one instruction. */
 #if defined(__POPCNT__) || defined(__aarch64__) || defined(__wasm__)
 #define WORD_POPCOUNT 1
@@ -28,7 +34,11 @@
 
 #define TARGET(features) __attribute__((target(features)))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#if defined(__clang__) /* which passes over GCC's word for it in silence */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* An empty statement that x passes through in a vector register. Optimisers love to compute parts
  * of the next round early, and then have more values alive than there are registers: each goes to
@@ -45,6 +55,9 @@ enum onebit_path {
 #if ONEBIT_NEON
     PATH_NEON,
 #endif
+#if ONEBIT_WASM
+    PATH_SIMD128,
+#endif
     PATH_COUNT
 };
 
@@ -58,5 +71,10 @@ struct xnor_block {
     ptrdiff_t out_stride;
     int past_caches; /* write with streaming stores: out is large and starts on cache lines */
 };
+
+#if ONEBIT_WASM /* in wasm/, for the race in the page */
+void onebit_xnor_simd128(const struct xnor_block *t);
+int onebit_pack_rows_simd128(const char *x, int64_t rows, int64_t k, uint64_t *words);
+#endif
 
 #endif

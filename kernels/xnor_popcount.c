@@ -346,6 +346,9 @@ static void (*const xnor_paths[])(const struct xnor_block *) = {
 #if ONEBIT_NEON
     [PATH_NEON] = xnor_neon,
 #endif
+#if ONEBIT_WASM
+    [PATH_SIMD128] = onebit_xnor_simd128,
+#endif
 };
 
 /* ---- thresholds: sixteen products become sixteen bits ------------------------------------------- */
@@ -405,6 +408,9 @@ static void (*const bits_paths[])(const struct bits_block *) = {
 #endif
 #if ONEBIT_NEON
     [PATH_NEON] = bits_portable,
+#endif
+#if ONEBIT_WASM
+    [PATH_SIMD128] = bits_portable,
 #endif
 };
 
