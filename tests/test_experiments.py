@@ -18,13 +18,22 @@ from onebit.__main__ import main
 from onebit.experiments import experiment, experiments, measured
 from onebit.experiments.binaryconnect_mnist import dropout_mlp
 from onebit.experiments.binarynet_mnist import dropout_binarynet
-from onebit.experiments.bitnet_shakespeare import CONTEXT, WINDOWS, Text
+from onebit.experiments.bitnet_shakespeare import CONTEXT, WINDOWS, TernaryThreshold, Text
 from onebit.experiments.command import listing
 from onebit.experiments.declare import Run, resolve
 from onebit.experiments.results import Difference, read_result, result_file, weights_file
-from onebit.experiments.runner import Processes, Training, _lock, checkpoint_folder, execute, repeat
-from onebit.models import binaryconnect_mlp, binarynet_mlp
+from onebit.experiments.runner import (
+    Processes,
+    Training,
+    _lock,
+    checkpoint_folder,
+    execute,
+    rate_beyond,
+    repeat,
+)
+from onebit.models import Transformer, binaryconnect_mlp, binarynet_mlp
 from onebit.optim import quantized_layers
+from onebit.quantizers import TernaryAbsMean
 
 ROOT = Path(__file__).parents[1]
 STORED = sorted(p for p in (ROOT / "results").glob("*/*/*.json") if p.stem[-1].isdigit())
@@ -254,7 +263,7 @@ def test_a_rate_is_chosen_once_by_validation_and_serves_every_seed():
     execute(run)
     rates = read_result(result_file(run.table, "smoke", "det", 0).with_name("det-rates.json"))
     by_rate = {t["rate"]: min(t["curve"]["validation"]) for t in rates["tried"]}
-    assert set(by_rate) == set(run.arm.recipe.rates)
+    assert set(by_rate) >= set(run.arm.recipe.rates)
     assert by_rate[rates["chosen"]] == min(by_rate.values())
     path = result_file(run.table, "smoke", "det", 0).with_name("det-rates.json")
     path.write_text(path.read_text().replace(f'"chosen": {rates["chosen"]}', '"chosen": 0.07'))
@@ -262,11 +271,42 @@ def test_a_rate_is_chosen_once_by_validation_and_serves_every_seed():
     assert second["outcome"]["rate"] == 0.07
 
 
-def test_stochastic_weights_are_tested_by_their_signs_too():
+def test_a_grid_grows_by_its_factor_until_the_best_rate_has_neighbours_on_both_sides():
+    assert rate_beyond({1.0: 3.0, 2.0: 2.0, 4.0: 1.0}, 6) == 8.0
+    assert rate_beyond({1.0: 1.0, 3.0: 2.0, 4.0: 3.0}, 6) == pytest.approx(1 / 3, abs=1e-6)
+    assert rate_beyond({1.0: 3.0, 2.0: 2.0, 4.0: math.inf}, 6) is None
+    assert rate_beyond({1.0: 3.0, 2.0: 2.0, 4.0: 1.0}, 3) is None
+    assert rate_beyond({1.0: 3.0}, 6) is None
+
+
+def test_a_search_goes_on_where_the_end_of_its_grid_is_best():
+    run = smoke("binaryconnect-mnist", "det")
+    recipe = dataclasses.replace(run.arm.recipe, rates=(1e-6, 2e-6))  # far too small
+    run = dataclasses.replace(run, arm=dataclasses.replace(run.arm, recipe=recipe))
+    execute(run)
+    rates = read_result(result_file(run.table, "smoke", "det", 0).with_name("det-rates.json"))
+    tried = [entry["rate"] for entry in rates["tried"]]
+    assert len(tried) > 2 and rates["chosen"] in tried
+    best = {entry["rate"]: min(entry["curve"]["validation"]) for entry in rates["tried"]}
+    assert rates["chosen"] == min(best, key=best.__getitem__)
+
+
+def test_a_training_that_diverged_is_never_the_best():
+    training = Training(smoke("xnor-fashion", "float"), 0.01, CPU, Processes())
+    training.curve["loss"] = [0.0] * 3
+    training.curve["validation"] = [math.nan, 2.0, 1.5]
+    assert training.best_epoch == 3
+
+
+def test_stochastic_weights_are_tested_by_the_papers_rule_and_by_three_others():
     run = smoke("binaryconnect-mnist", "stoch")
-    probes = read_result(execute(run))["outcome"]["probes"]
-    assert set(probes) == {"signs", "signs, recalibrated"}
+    outcome = read_result(execute(run))["outcome"]
+    probes = outcome["probes"]
+    rules = {"signs", "real weights"}
+    assert set(probes) == rules | {f"{rule}, recalibrated" for rule in rules}
     assert all(0 < error <= 100 for error in probes.values())
+    assert probes["real weights"] == outcome["value"]
+    assert len(set(probes.values())) > 1
 
 
 def test_bitnet_is_judged_on_plays_that_training_never_sees():
@@ -303,6 +343,47 @@ def test_b1_is_judged_per_tensor_too_and_b1_58_tells_its_zeros():
         else:
             gap = outcome["probes"][probe] - outcome["value"]
             assert gap != 0 and abs(gap) < 0.1
+
+
+def test_other_thresholds_differ_from_b1_58_in_nothing_but_the_zeros():
+    x = torch.randn(40, 30)
+    half, gamma = TernaryThreshold(0.5).quantize(x)
+    codes, scale = TernaryAbsMean().quantize(x)
+    assert torch.equal(half, codes) and gamma == scale
+    quarter, _ = TernaryThreshold(0.25).quantize(x)
+    assert torch.equal(quarter, x.sign() * (x.abs() > gamma / 4))
+    w = x.clone().requires_grad_()
+    TernaryThreshold(1.0)(w).sum().backward()
+    assert torch.allclose(w.grad, torch.ones_like(w))
+    for arm, share in (("b1.58-quarter-64", 12.5), ("b1.58-whole-64", 50)):
+        arm = next(a for a in experiment("bitnet-shakespeare").arms if a.name == arm)
+        torch.manual_seed(0)
+        model = resolve(arm.network.builder)(**arm.network.arguments)
+        torch.manual_seed(0)
+        plain = Transformer(83, width=64, depth=4, heads=4)
+        assert torch.equal(
+            model.blocks[3].attention.key.weight, plain.blocks[3].attention.key.weight
+        )
+        (probe,) = arm.probes  # uniform weights: |w| < t · γ = t times half the bound
+        assert resolve(probe)(model, None)["zeros"] == pytest.approx(share, abs=1)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_and_resumes_to_the_same(tmp_path):
+    arm = next(a for a in experiment("bitnet-shakespeare").arms if a.name == "b1.58-32")
+    network = dataclasses.replace(
+        arm.network, arguments={**arm.network.arguments, "width": 16, "depth": 1}
+    )
+    run = smoke("bitnet-shakespeare", "b1.58-32", epochs=3, compiled=True)
+    run = dataclasses.replace(run, arm=dataclasses.replace(arm, network=network))
+    eager = epochs(Training(dataclasses.replace(run, compiled=False), 0.01, CPU, Processes()), 3)
+    whole = epochs(Training(run, 0.01, CPU, Processes()), 3)
+    assert whole.curve["loss"] == pytest.approx(eager.curve["loss"], abs=1e-3)
+    assert whole.model.state_dict().keys() == eager.model.state_dict().keys()
+    torch.save(epochs(Training(run, 0.01, CPU, Processes()), 1).state(), tmp_path / "state")
+    resumed = Training(run, 0.01, CPU, Processes())
+    resumed.load(torch.load(tmp_path / "state", weights_only=True))
+    assert epochs(resumed, 2).curve == whole.curve
 
 
 def test_a_run_that_another_process_trains_is_left_to_it():

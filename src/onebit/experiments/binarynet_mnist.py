@@ -88,7 +88,7 @@ TABLE = Experiment(
     budgets=(
         Budget("smoke", epochs=1, seeds=1, rows=500, arms=_SMALL),
         Budget("short", epochs=3, seeds=3, arms=_SMALL),
-        Budget("book", epochs=40, seeds=3, arms=(*_SMALL, "2048")),
+        Budget("book", epochs=30, seeds=3, arms=(*_SMALL, "2048")),
         Budget("paper", epochs=1000, seeds=6),
     ),
 )

@@ -5,7 +5,17 @@ recipe of BitNet's authors: a high learning rate in two stages, weight decay in 
 only. Every arm has the best rate of a small grid. An epoch is about a million characters, in
 windows of 128; the plays that `onebit.data.shakespeare` holds out are the test set, and the end of
 the training text chooses rates and epochs.
+
+Two side questions have arms of their own at width 64. b1 and binary activations stand behind
+LayerNorms and the others behind RMSNorms, so full precision is trained behind LayerNorms too. And
+ternary weights are trained with other thresholds than b1.58's, half of γ = mean |w|.
+
+b1's activations have one scale a tensor in training, which sees later characters; its bits per
+character are judged with one scale a token, and as in training by the probe.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +23,10 @@ from torch import Tensor, nn
 from onebit.data import shakespeare
 from onebit.experiments.declare import Arm, Budget, Experiment, Network, Recipe
 from onebit.language import bits_per_character, next_character_loss
+from onebit.models import Transformer
 from onebit.optim import quantized_layers
-from onebit.quantizers import Int8AbsMax
+from onebit.quantizers import Int8AbsMax, TernaryAbsMean
+from onebit.ste import straight_through
 
 CONTEXT = 128
 WINDOWS = 8192
@@ -64,6 +76,35 @@ class Text:
         return bits_per_character(model, self._texts[split], CONTEXT)
 
 
+class TernaryThreshold(TernaryAbsMean):
+    """b1.58's ternary weights but for the threshold: zero up to `threshold` · γ, with γ = mean |w|.
+
+    Parameters
+    ----------
+    threshold
+        One half is b1.58 itself.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes in {−1, 0, 1}, and γ as a zero-dimensional tensor."""
+        _, gamma = super().quantize(x)
+        ratio = x / gamma
+        w = ratio.detach()
+        return straight_through(ratio, w.sign() * (w.abs() > self.threshold)), gamma
+
+
+def thresholded(*, threshold: float, **arguments: Any) -> Transformer:
+    """Build `onebit.models.Transformer` with ternary weights that another threshold sets to 0."""
+    model = Transformer(precision="b1.58", **arguments)
+    for layer in quantized_layers(model):
+        layer.weight_quant = TernaryThreshold(threshold)
+    return model
+
+
 def zeros(model: nn.Module, task: Text) -> dict[str, float]:
     """Give the share of weights that the quantizers set to zero."""
     codes = [
@@ -87,21 +128,27 @@ def scale_per_tensor(model: nn.Module, task: Text) -> dict[str, float]:
             layer.input_quant = quantizer
 
 
+_HERE = "onebit.experiments.bitnet_shakespeare"
 _LABELS = {
     "full": "full precision", "b1.58": "b1.58", "b1": "b1", "w1a1": "binary activations too",
 }  # fmt: skip
 _PROBES = {"b1.58": (zeros.__name__,), "b1": (scale_per_tensor.__name__,)}
 
 
-def _arm(precision: str, width: int) -> Arm:
+def _arm(
+    precision: str,
+    width: int,
+    name: str | None = None,
+    label: str | None = None,
+    builder: str = "onebit.models:Transformer",
+    arguments: Mapping[str, Any] | None = None,
+) -> Arm:
     real = precision == "full"
+    sizes = {"vocabulary": 83, "width": width, "depth": 4, "heads": 4}
     return Arm(
-        name=f"{precision}-{width}",
-        label=f"{_LABELS[precision]}, width {width}",
-        network=Network(
-            "onebit.models:Transformer",
-            {"vocabulary": 83, "width": width, "depth": 4, "heads": 4, "precision": precision},
-        ),
+        name=f"{name or precision}-{width}",
+        label=f"{label or _LABELS[precision]}, width {width}",
+        network=Network(builder, {**sizes, **(arguments or {"precision": precision})}),
         recipe=Recipe(
             data="onebit.experiments.bitnet_shakespeare:Text",
             optimizer="bitnet",
@@ -110,17 +157,24 @@ def _arm(precision: str, width: int) -> Arm:
             batch_size=16,
             weight_decay=0.1,
         ),
-        probes=tuple(
-            f"onebit.experiments.bitnet_shakespeare:{name}" for name in _PROBES.get(precision, ())
-        ),
+        probes=tuple(f"{_HERE}:{probe}" for probe in _PROBES.get(precision, ())),
     )
 
 
+_SIDE_ARMS = (
+    _arm("full", 64, "full-layer", "full precision behind LayerNorm",
+         arguments={"precision": "full", "norm": "layer"}),
+    *(
+        _arm("b1.58", 64, f"b1.58-{word}", f"ternary, threshold {share} γ",
+             f"{_HERE}:thresholded", {"threshold": threshold})
+        for word, share, threshold in (("quarter", "¼", 0.25), ("whole", "1", 1.0))
+    ),
+)  # fmt: skip
 _WIDTHS = (32, 64, 96, 128)
 _SHORT = tuple(f"{precision}-32" for precision in _LABELS)
 _BOOK = (
     *(f"{precision}-{width}" for width in (64, 96, 128) for precision in ("full", "b1", "b1.58")),
-    "w1a1-64",
+    "w1a1-64", "full-layer-64", "b1.58-quarter-64", "b1.58-whole-64",
 )  # fmt: skip
 
 TABLE = Experiment(
@@ -129,11 +183,14 @@ TABLE = Experiment(
     metric="bits per character",
     unit="",
     decimals=3,
-    arms=tuple(_arm(precision, width) for width in _WIDTHS for precision in _LABELS),
+    arms=(
+        *(_arm(precision, width) for width in _WIDTHS for precision in _LABELS),
+        *_SIDE_ARMS,
+    ),
     budgets=(
         Budget("smoke", epochs=1, seeds=1, rows=32, arms=_SHORT),
         Budget("short", epochs=1, seeds=3, search_rows=2048, arms=_SHORT),
-        Budget("book", epochs=10, seeds=3, arms=_BOOK),
-        Budget("paper", epochs=100, seeds=6, search_epochs=10),
+        Budget("book", epochs=10, seeds=3, arms=_BOOK, compiled=True),
+        Budget("paper", epochs=100, seeds=6, search_epochs=10, compiled=True),
     ),
 )

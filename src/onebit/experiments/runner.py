@@ -9,6 +9,7 @@ the share, not the whole.
 import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -30,6 +31,9 @@ from onebit.experiments.declare import Recipe, Run, resolve
 from onebit.experiments.results import FORMAT, rates_file, read_result, result_file, weights_file
 from onebit.language import BitNetRecipe
 from onebit.optim import clip_after_step, glorot_rates
+
+#: How many rates a search may add to a grid whose end is best.
+FURTHER_RATES = 3
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ class Training:
         network = run.arm.network
         model = resolve(network.builder)(**network.arguments)
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)
+        if run.compiled:
+            # Each size of batch apart: which sizes came first must not decide how sums are rounded.
+            torch.compiler.reset()
+            self.model.compile(dynamic=False)
         self.shared = (
             nn.parallel.DistributedDataParallel(self.model) if group.size > 1 else self.model
         )
@@ -132,7 +140,7 @@ class Training:
     @property
     def best_epoch(self) -> int:
         """The epoch, from 1, whose validation metric is lowest; of equals the first."""
-        return 1 + min(range(self.done), key=self.curve["validation"].__getitem__)
+        return 1 + min(range(self.done), key=lambda i: _or_worst(self.curve["validation"][i]))
 
     def epoch(self, on_step: Any) -> None:
         """Train one epoch, and measure on the validation and test sets."""
@@ -370,24 +378,66 @@ def _rate(run: Run, device: torch.device, group: Processes) -> float:
         )
 
 
+def rate_beyond(scores: Mapping[float, float], limit: int) -> float | None:
+    """Give the rate to try next, where the best of those tried has no neighbour on one side.
+
+    Parameters
+    ----------
+    scores
+        The validation metric of every rate tried, less being better.
+    limit
+        So many rates are tried at most.
+
+    Returns
+    -------
+    float or None
+        As far from the best rate as that is from its other neighbour, in factors; None if the best
+        has two neighbours, or nothing to be compared with, or there were enough.
+
+    Examples
+    --------
+    >>> rate_beyond({0.1: 5.0, 0.2: 4.0, 0.4: 3.0}, limit=6)
+    0.8
+    >>> rate_beyond({0.1: 5.0, 0.2: 4.0, 0.4: 4.5}, limit=6) is None
+    True
+    """
+    best = min(scores, key=scores.__getitem__)
+    rates = sorted(scores)
+    if len(rates) < 2 or len(rates) >= limit or best not in (rates[0], rates[-1]):
+        return None
+    neighbour = rates[1] if best == rates[0] else rates[-2]
+    # Six digits, so that a file of results and a checkpoint name the same rate.
+    return float(f"{best * best / neighbour:.6g}")
+
+
+def _or_worst(score: float) -> float:
+    """Give a training that diverged, whose score is no number, the worst of all."""
+    return math.inf if math.isnan(score) else score
+
+
 def _search(run: Run, path: Path, device: torch.device, group: Processes) -> None:
     """Train briefly at every rate of the grid, and store the curves and the choice."""
     tried: list[dict[str, Any]] = []
+    scores: dict[float, float] = {}
     checkpoints = []
+    rates = list(run.arm.recipe.rates)
+    limit = len(rates) + FURTHER_RATES
     run = replace(run, rows=run.search_rows or run.rows)
     if run.arm.recipe.optimizer == "bitnet":
         # A rate that ends at zero is judged at its end.
         run = replace(run, epochs=run.search_epochs)
-    for rate in run.arm.recipe.rates:
+    for rate in rates:  # which grows while its best is at an end
         label = f"{run.table} {run.budget} {run.arm.name} at rate {rate:g}"
         last, checkpoint = train(run, rate, run.search_epochs, device, group, label)
         tried.append({"rate": rate, "curve": last.curve, "cpu_seconds": round(last.cpu, 1)})
         checkpoints.append(checkpoint)
-    chosen = min(tried, key=lambda entry: min(entry["curve"]["validation"]))
+        scores[rate] = min(map(_or_worst, last.curve["validation"]))
+        if rate == rates[-1] and (further := rate_beyond(scores, limit)) is not None:
+            rates.append(further)
     content = {
         "format": FORMAT,
         "run": run.as_data(),
-        "chosen": chosen["rate"],
+        "chosen": min(scores, key=scores.__getitem__),
         "tried": tried,
         "provenance": _provenance(run, last, sum(entry["cpu_seconds"] for entry in tried)),
     }
