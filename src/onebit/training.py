@@ -99,7 +99,7 @@ def squared_hinge(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, x: Tensor, batch_size: int = 2000) -> Tensor:
+def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """Return the class number with the largest output for every row of x, in evaluation mode.
 
     Parameters
