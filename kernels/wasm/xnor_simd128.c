@@ -6,13 +6,11 @@
  *     byte counts  +=  popcnt(a ^ b)      at most 8 a round, so that 31 rounds fit into a byte
  *     lane counts  +=  the four bytes of each lane
  *
- * A tile of two rows of A by two vectors of B shares every load twice. Two by four vectors would
- * share more, but together with what i8x16.popcnt takes they leave none of the sixteen registers of
- * x86. That instruction is one of ARM's, while on x86 a browser makes it of about eight, by the
- * table look-up that the avx2 path spells out. Carry-save adders in front of it gained a tenth for
- * the longest rows there, lost as much for short ones, and on ARM would cost more than they save. */
-#include <string.h>
-
+ * A tile of two rows of A by two vectors of B shares every load twice. i8x16.popcnt is one
+ * instruction of ARM's; on x86 a browser makes it of several, by the table look-up that the avx2
+ * path spells out. Carry-save adders in front of it were tried there: less than a tenth was gained
+ * with 1024 bits a row and more, a quarter lost with 519, and on ARM they must cost more than they
+ * save. Loops count in ptrdiff_t, since addresses have 32 bits: int64_t took a tenth longer. */
 #include "paths.h"
 
 #include <wasm_simd128.h>
@@ -28,7 +26,6 @@ static ALWAYS_INLINE v128_t lane_sums(v128_t bytes) {
     return wasm_u32x4_extadd_pairwise_u16x8(wasm_u16x8_extadd_pairwise_u8x16(bytes));
 }
 
-/* Loops count in ptrdiff_t, since an address has 32 bits: counting in 64 takes twice the time. */
 static ALWAYS_INLINE void xnor_tile(const struct xnor_block *t, ptrdiff_t row, ptrdiff_t lane,
                                     const int ROWS) {
     const char *a = (const char *)(t->a + row * t->a_stride);

@@ -9,8 +9,9 @@ except ImportError as missing:
     ) from missing
 
 from onebit.widgets.bitdot import BitDot
+from onebit.widgets.kernel_race import KernelRace
 from onebit.widgets.predict import Predict
 from onebit.widgets.quiz import Question, Quiz
 from onebit.widgets.sweep import Frames, FrameSweep, Sweep
 
-__all__ = ["BitDot", "FrameSweep", "Frames", "Predict", "Question", "Quiz", "Sweep"]
+__all__ = ["BitDot", "FrameSweep", "Frames", "KernelRace", "Predict", "Question", "Quiz", "Sweep"]
