@@ -223,7 +223,9 @@ def _close(got: Any, wanted: Any, within: float) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return "tensor" if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor):
+        return "tensor"
+    return "NumPy array" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _dtype(value: Any) -> str:
