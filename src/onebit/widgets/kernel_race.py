@@ -20,7 +20,7 @@ class KernelRace(Piece):
 
     Both products are C compiled to WebAssembly with vectors of 128 bits: the package's own kernel,
     and a float32 product with its sums in registers. They run in a worker, take turns, are compared
-    output by output, and the median of the turns counts. Packing is timed apart. A browser that
+    output by output, and the fastest turn counts. Packing is timed apart. A browser that
     lacks what this takes is told so, and shows the native ratios.
 
     Parameters
