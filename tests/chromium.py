@@ -17,6 +17,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+VIEW = "script[type='application/vnd.jupyter.widget-view+json']"
 LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:")
 
 
@@ -90,17 +91,9 @@ def opened(
 
 
 def settle(page: Page) -> None:
-    """Wait until every widget of the page is drawn and all mathematics set."""
-    views = page.locator("script[type='application/vnd.jupyter.widget-view+json']").count()
-    if views:
-        page.wait_for_function(
-            "n => document.querySelectorAll('.widget-subarea, .jupyter-widgets-view').length >= n"
-            " && [...document.querySelectorAll('.onebit-sweep')]"
-            ".every(e => e.querySelector('.ob-readout')?.textContent)",
-            arg=views,
-        )
-    if page.evaluate("Boolean(window.MathJax?.startup)"):
-        page.evaluate("MathJax.startup.promise.then(() => null)")
+    """Wait until every widget of the page is drawn and whatever scrolls can be reached."""
+    done = "widgets" if page.locator(VIEW).count() else None
+    page.wait_for_function("done => !done || document.documentElement.dataset[done]", arg=done)
 
 
 def overflow(page: Page) -> int:

@@ -39,10 +39,8 @@ def show(browser, tmp_path):
             <title>One widget</title>
             <link rel="icon" href="data:,">
             <link rel="stylesheet" href="{ASSETS.as_uri()}/course.css">
-            <script src="{ASSETS.as_uri()}/vendor/widgets/require.js"></script>
-            <script src="{ASSETS.as_uri()}/widgets-config.js"></script>
-            <script src="{ASSETS.as_uri()}/vendor/widgets/embed-amd.js"
-              data-jupyter-widgets-cdn="about:invalid/"></script>
+            <script defer src="{ASSETS.as_uri()}/vendor/widgets/require.js"></script>
+            <script defer src="{ASSETS.as_uri()}/widgets.js"></script>
             <script type="application/vnd.jupyter.widget-state+json">{state}</script>
             <main><div class="cell_output"><script
               type="application/vnd.jupyter.widget-view+json"

@@ -10,6 +10,7 @@ two have to agree.
 
 import argparse
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from pathlib import Path, PurePosixPath
 VENDOR = Path(__file__).parent.parent / "chapters" / "assets" / "vendor"
 SUMS = "SHA256SUMS"
 ANYWIDGET = "0.11.0"
+RUNTIME = "widgets/embed-amd.js"
+STYLES = ("labvariables", "lumino", "materialcolors", "nouislider", "widgets", "widgets-base")
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,17 @@ PACKAGES = (
         "1.0.15",
         "2b9d65cb7913e1c7d671757a10008b32c9c2448d4429513371e55c07d6107638",
         {
-            "dist/embed-amd.js": "widgets/embed-amd.js",
-            "dist/embed.js.LICENSE.txt": "widgets/embed-amd.LICENSE.txt",
-            "dist/*.woff2": "widgets/",
+            "dist/embed-amd.js": RUNTIME,
+            "dist/embed.js.LICENSE.txt": "widgets/runtime.LICENSE.txt",
+        },
+    ),
+    Package(
+        "@jupyter-widgets/controls",
+        "5.0.12",
+        "33f8588a5772314b8746b4fa601d41b705e51580e8974ad156d2fc6edde75b59",
+        {
+            "LICENSE": "widgets/jupyter-widgets.LICENSE.txt",
+            **{f"css/{name}.css": "widgets/css/" for name in STYLES},
         },
     ),
     Package(
@@ -134,8 +145,21 @@ def contents(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield target + (inside.name if target.endswith("/") else ""), file.read()
 
 
+def runtime(script: bytes) -> dict[str, bytes]:
+    """Cut html-manager's script into its modules, and keep the two that the book's widgets run on.
+
+    `chapters/assets/widgets.js` does the rest; three quarters of the script would never be used.
+    """
+    parts = re.split(rb'(?=define\("@jupyter-widgets/([\w/-]+)",)', script)
+    modules = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return {
+        f"widgets/{name}.js": re.sub(rb"//# sourceMappingURL=.*", b"", modules[name.encode()])
+        for name in ("base", "controls")
+    }
+
+
 def licence(package: str) -> bytes:
-    """Return the licence in an installed package; html-manager's npm package brings none."""
+    """Return the licence in an installed package."""
     texts = [path for path in distribution(package).files or () if path.name == "LICENSE"]
     return texts[0].read_binary()
 
@@ -148,12 +172,11 @@ def fetch() -> dict[str, bytes]:
     found = {
         "widgets/anywidget.js": script.read_bytes(),
         "widgets/anywidget.LICENSE.txt": licence("anywidget"),
-        "widgets/jupyter-widgets.LICENSE.txt": licence("ipywidgets"),
     }
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
             found |= contents(package, Path(folder))
-    return found
+    return found | runtime(found.pop(RUNTIME))
 
 
 def write() -> None:

@@ -26,13 +26,23 @@ function markRegions() {
   }
 }
 
-// Whatever scrolls sideways can be reached and scrolled with the keyboard.
-function focusScrollers() {
-  const scrollers = ".pst-scrollable-table-container, .formula, .bd-article pre";
-  for (const box of document.querySelectorAll(scrollers)) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-    else box.removeAttribute("tabindex");
+// Whatever scrolls sideways can be reached and scrolled with the keyboard. To measure is to lay out,
+// so it is done a few at a time, while the page has nothing else to do.
+const idle = () => new Promise((resolve) => (window.requestIdleCallback ?? setTimeout)(resolve));
+let round = 0;
+async function focusScrollers() {
+  const mine = ++round;
+  const boxes = [...document.querySelectorAll(".pst-scrollable-table-container, .formula, .bd-article pre")];
+  while (boxes.length) {
+    await idle();
+    if (mine !== round) return; // the window has another width by now
+    const few = boxes.splice(0, 8).map((box) => [box, box.scrollWidth > box.clientWidth]);
+    for (const [box, scrolls] of few) {
+      if (scrolls) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
   }
+  document.documentElement.dataset.scrollers = "reachable";
 }
 
 // The page is parsed and the deferred scripts, which turn icons into drawings, have not run yet.
