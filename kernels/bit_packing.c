@@ -9,10 +9,9 @@
  * AVX-512 compares straight into mask registers, AVX2 collects sign bits with MOVMSK. */
 #include <string.h>
 
+#include "lanes.h"
 #include "paths.h"
 #include "xnor_popcount.h"
-
-static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- portable: one function for each element type, `count` <= 64 elements into a word ------------ */
 

@@ -15,8 +15,9 @@ SOURCES = [
     "thread_pool.c",
     "pixels.c",
     "packed_network.c",
+    "image_packing.c",
 ]
-HEADERS = ["xnor_popcount.h", "paths.h", "thread_pool.h"]
+HEADERS = ["xnor_popcount.h", "lanes.h", "paths.h", "thread_pool.h"]
 
 
 def declarations() -> str:

@@ -7,6 +7,7 @@
  * nothing. The benchmark compiles this file when it runs; the package does without. */
 #include <string.h>
 
+#include "lanes.h"
 #include "paths.h"
 
 enum ceiling { XNOR, POPCOUNT, LOGIC, FMA, INT8 };
@@ -25,12 +26,6 @@ static uint64_t sink;
 #define FORGET(p) __asm__ volatile("" : "+r"(p) : : "memory")
 
 static const uint64_t operands[8] = {0x0123456789abcdef, 0x2fdb97531eca8640, 3, 5, 7, 11, 13, 17};
-
-static inline uint32_t load32(const void *p) {
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
 
 /* ---- one-bit multiply-adds, with the operations of each path of xnor_popcount.c ------------------ */
 

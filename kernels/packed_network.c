@@ -20,15 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lanes.h"
 #include "paths.h"
 #include "thread_pool.h"
 #include "xnor_popcount.h"
 
 enum { MOST_SAMPLES = 32, TILE_BYTES = 1 << 20, WINDOW_BYTES = 16384, LEAST_POSITIONS = 8 };
-
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static inline int is_convolution(const struct onebit_layer *l) { return l->channel_words != 0; }
 static inline int64_t out_words(const struct onebit_layer *l) { return ceil_div(l->n, 64); }
@@ -332,71 +329,4 @@ int onebit_run_layers(int path, int threads, const struct onebit_layer *layers, 
     };
     onebit_run_tasks(tiles < threads ? 1 : threads, tiles, run_tile, &c);
     return no_memory;
-}
-
-/* ---- signs of images ----------------------------------------------------------------------------- */
-
-/* x holds planes of signs, [channels][places]; words hold the channels of each place. As many
- * channels as a float has bits are gathered at once, so that each lane of a register shifts bits into
- * itself: about three operations for a register of floats, and no transposition. */
-enum { PLACES = 256 };
-
-#define PACK_PLANES(NAME, ATTRIBUTES, FLOAT, UNSIGNED)                                             \
-    ATTRIBUTES static int NAME(const FLOAT *x, int64_t channels, int64_t places, char *words) {    \
-        enum { BITS = 8 * sizeof(UNSIGNED) };                                                      \
-        UNSIGNED nan = 0;                                                                          \
-        int64_t stride = ceil_div(channels, 64) * 8;                                               \
-        for (int64_t start = 0; start < places; start += PLACES)                                   \
-            for (int64_t c = 0; c < channels; c += BITS) {                                         \
-                UNSIGNED bits[PLACES] = {0};                                                       \
-                int64_t count = at_most(PLACES, places - start);                                   \
-                for (int64_t i = 0; i < at_most(BITS, channels - c); i++) {                        \
-                    const FLOAT *plane = x + (c + i) * places + start;                             \
-                    UNSIGNED bit = (UNSIGNED)1 << i;                                               \
-                    for (int64_t p = 0; p < count; p++) {                                          \
-                        bits[p] |= plane[p] >= 0 ? bit : 0;                                        \
-                        nan |= plane[p] != plane[p];                                               \
-                    }                                                                              \
-                }                                                                                  \
-                for (int64_t p = 0; p < count; p++)                                                \
-                    memcpy(words + (start + p) * stride + c / 8, bits + p, sizeof *bits);          \
-            }                                                                                      \
-        return nan != 0;                                                                           \
-    }
-PACK_PLANES(planes_f32, , float, uint32_t)
-PACK_PLANES(planes_f64, , double, uint64_t)
-#if ONEBIT_X86
-PACK_PLANES(planes_f32_avx2, TARGET("avx2"), float, uint32_t)
-PACK_PLANES(planes_f64_avx2, TARGET("avx2"), double, uint64_t)
-PACK_PLANES(planes_f32_avx512, TARGET("avx512f,avx512bw,avx512vl"), float, uint32_t)
-PACK_PLANES(planes_f64_avx512, TARGET("avx512f,avx512bw,avx512vl"), double, uint64_t)
-#endif
-
-static int pack_planes(int path, int dtype, const void *x, int64_t channels, int64_t places,
-                       char *words) {
-    switch (path) {
-#if ONEBIT_X86
-    case PATH_AVX512:
-        return dtype == ONEBIT_F64 ? planes_f64_avx512(x, channels, places, words)
-                                   : planes_f32_avx512(x, channels, places, words);
-    case PATH_AVX2:
-        return dtype == ONEBIT_F64 ? planes_f64_avx2(x, channels, places, words)
-                                   : planes_f32_avx2(x, channels, places, words);
-#endif
-    default:
-        return dtype == ONEBIT_F64 ? planes_f64(x, channels, places, words)
-                                   : planes_f32(x, channels, places, words);
-    }
-}
-
-int onebit_pack_images(int path, int dtype, const void *x, int64_t samples, int64_t channels,
-                       int64_t places, uint64_t *words) {
-    int64_t plane_bytes = places * (dtype == ONEBIT_F64 ? 8 : 4);
-    int64_t sample_words = places * ceil_div(channels, 64);
-    int nan = 0;
-    memset(words, 0, (size_t)(samples * sample_words) * sizeof *words);
-    for (int64_t i = 0; i < samples; i++)
-        nan |= pack_planes(path, dtype, (const char *)x + i * channels * plane_bytes, channels,
-                           places, (char *)(words + i * sample_words));
-    return nan;
 }

@@ -14,7 +14,7 @@ void onebit_run_tasks(int threads, int64_t tasks, onebit_task task, const void *
  * Weights somewhat larger than a cache, read again and again, are always thrown out just before
  * they are read next, unless one turns round at the end: what was read last is still there, and now
  * comes first. On a core with 1.25 MiB of cache a matrix-vector product over 2 MiB of weights takes
- * 57 microseconds instead of 77. */
+ * 39 microseconds instead of 58. */
 void onebit_run_tasks_turning(int threads, int64_t tasks, onebit_task task, const void *job);
 
 enum { TURNING_TASKS = 16 }; /* a thread: enough to come back to what is still there */
