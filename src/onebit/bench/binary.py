@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 import onebit
 from onebit.bench.contest import Contestant, GapError, Maker, timed
@@ -22,7 +23,7 @@ def this_kernel(o: Operands, threads: int) -> Contestant:
     a = timed(lambda: onebit.pack_signs(o.a_float.numpy()), packing, "a")
     words = timed(lambda: onebit.pack_signs(o.b_float.numpy()), packing, "b")
     b = timed(lambda: prepack(words, k), packing, "b")
-    out = np.empty(o.shape[:2], np.int32)
+    out = torch.empty(o.shape[:2], dtype=torch.int32).numpy()
 
     def call() -> np.ndarray:
         return xnor_gemm(a, b, k, out=out, threads=threads)
