@@ -3,10 +3,12 @@
 #
 #   PYTHON=python3.12 make book     choose the interpreter (otherwise the first of 3.11 to 3.13)
 #   ONEBIT_REQUIRE_KERNEL=1         fail where the C kernel cannot be built
+#   ONEBIT_REPOSITORY_URL=https://… add buttons for Binder and Colab, which need the repository
+#   ONEBIT_SITE_URL=https://…       add what a shared link shows, which needs the book's own address
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test quick lab serve execute bench reproduce exercises wasm lint clean FORCE
+.PHONY: help book test quick lab serve execute bench reproduce exercises wasm zip lint clean FORCE
 
 # A second OpenMP thread that spins beside a busy core slows torch many times over. A short spin,
 # some tens of microseconds, made training twice as fast on two idle cores, and half as fast on busy.
@@ -20,7 +22,8 @@ comma := ,
 # Test files on several cores, each file (and each notebook) whole on one of them.
 side_by_side := -n auto --maxprocesses 4 --dist loadscope
 
-book_sources := $(shell find _config.yml _toc.yml references.bib chapters src/onebit -type f \
+book_sources := $(shell find _config.yml _toc.yml references.bib chapters src/onebit \
+  tools/onebit_book -type f \
   ! -path '*/.*' ! -path '*/__pycache__/*' ! -name '*.so' ! -name '*.o' 2>/dev/null | sort)
 
 help: ## Show this list
@@ -72,6 +75,9 @@ wasm: ## Compile the kernel for the race in the page (clang and lld; the result 
 	  -o $(WASM) $(wasm_sources)
 	@chmod 644 $(WASM)
 
+zip: _build/html/.complete ## Pack the book into one zip file to read offline, with its checksum
+	@$(PY) tools/release.py
+
 lint: .venv/installed ## Check style, types and the source of every number in the prose
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
@@ -99,10 +105,12 @@ clean: ## Remove what was built, the kernel included (for the environment: rm -r
 	for peer in $$peers '--no-deps bnn-lab'; do $$pip $$peer || missing="$$missing $$peer"; done; \
 	if [ -z "$$missing" ]; then touch $@; else echo "Not installed:$$missing"; fi
 
-# The list of the book's files, rewritten when a file comes or goes.
+# The list of the book's files and the addresses it names, rewritten when one comes, goes or changes.
+addresses := 'repository: $(ONEBIT_REPOSITORY_URL)' 'site: $(ONEBIT_SITE_URL)'
 _build/sources: FORCE
 	@mkdir -p _build
-	@printf '%s\n' $(book_sources) | cmp -s - $@ || printf '%s\n' $(book_sources) > $@
+	@printf '%s\n' $(book_sources) $(addresses) | cmp -s - $@ || \
+	  printf '%s\n' $(book_sources) $(addresses) > $@
 
 # --all, since a page left over from a build that failed would not be read again, and its warning
 # would be lost; it also copies changed styles and scripts.

@@ -249,6 +249,15 @@ def test_a_change_makes_the_book_again_without_installing(built, change):
     assert built.done() == [".venv/bin/jupyter-book build -q -W -n --keep-going --all ."]
 
 
+@pytest.mark.parametrize("address", ["ONEBIT_REPOSITORY_URL", "ONEBIT_SITE_URL"])
+def test_another_address_makes_the_book_again(built, address):
+    for url in ("https://example.org/owner/name", ""):
+        assert built.make("book", **{address: url}).returncode == 0
+        assert built.done() == [".venv/bin/jupyter-book build -q -W -n --keep-going --all ."]
+        assert built.make("book", **{address: url}).returncode == 0
+        assert built.done() == []
+
+
 def test_a_change_of_the_kernel_installs_without_resolving_again(built):
     (built.root / "kernels/kernel.c").write_text("changed")
     assert built.make("book").returncode == 0

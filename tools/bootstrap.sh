@@ -151,7 +151,7 @@ announce() {
         echo "Kernel:  $kernel"
     fi
     echo "Book:    $("$PY" -c 'import pathlib; print(pathlib.Path("_build/html/index.html").resolve().as_uri())')"
-    echo "Search:  works over HTTP only, with \`make serve\`"
+    echo "Search:  with excerpts from a web server only: \`make serve\`"
 }
 
 case "${1:-}" in

@@ -88,13 +88,14 @@ def with_times(app: Sphinx, body: str) -> str:
     """Write the minutes behind each chapter on the map of the course."""
     folder = app.config.root_doc.rpartition("/")[0]
 
-    def timed(link: re.Match[str]) -> str:
-        time = time_of(app, f"{folder}/{link['page']}".lstrip("/"))
-        return link[0] + (f' <span class="minutes">{time} minutes</span>' if time else "")
+    def timed(station: re.Match[str]) -> str:
+        time = time_of(app, f"{folder}/{station['page']}".lstrip("/"))
+        said = f' <span class="minutes">{time} minutes</span>' if time else ""
+        return f"{station['text']}{said}</p>"
 
     before, mark, rest = body.partition('class="course-map')
     course_map, end, after = rest.partition("</div>")
-    station = r'<strong><a [^>]*href="(?P<page>\w+)\.html"[^>]*>.*?</a></strong>'
+    station = r'(?P<text><strong><a [^>]*href="(?P<page>\w+)\.html"[^>]*>.*?)</p>'
     return before + mark + re.sub(station, timed, course_map, flags=re.S) + end + after
 
 

@@ -75,8 +75,7 @@ def describe(
     root = pagename == app.config.root_doc
     first = next(doctree.findall(nodes.paragraph), None)
     text = DESCRIPTION if root or first is None else shortened(first.astext())
-    title = app.config.html_title if root else context["title"]
-    title = re.sub(r"<[^>]+>", "", title)
+    title = app.config.html_title if root else app.env.titles[pagename].astext()
     page = f"{pagename}.html"
     context["metatags"] += "\n" + tags(title, text, site=app.config.html_baseurl, page=page)
 
