@@ -23,8 +23,8 @@ comma := ,
 side_by_side := -n auto --maxprocesses 4 --dist loadscope
 
 book_sources := $(shell find _config.yml _toc.yml references.bib chapters src/onebit \
-  tools/onebit_book -type f \
-  ! -path '*/.*' ! -path '*/__pycache__/*' ! -name '*.so' ! -name '*.o' 2>/dev/null | sort)
+  tools/onebit_book exercises -type f \
+  ! -path 'exercises/work/*' ! -path '*/.*' ! -path '*/__pycache__/*' ! -name '*.so' ! -name '*.o' 2>/dev/null | sort)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
