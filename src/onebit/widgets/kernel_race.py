@@ -48,12 +48,12 @@ class KernelRace(Piece):
     """
 
     SIZES: ClassVar[tuple[Size, ...]] = (
-        (256, 256, 2304),
         (1024, 1024, 1024),
+        (256, 256, 2304),
         (64, 64, 512),
         (256, 10, 1024),
     )
-    """A convolution of 256 channels, the ladder's matrices, a small product, a last layer."""
+    """The ladder's matrices, a convolution of 256 channels, a small product, a last layer."""
 
     _esm = module("kernel_race.js")
 
