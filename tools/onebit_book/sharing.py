@@ -91,7 +91,7 @@ def root_page(title: str, target: str, site: str = "") -> str:
 <title>{escape(title)}</title>
 <meta http-equiv="refresh" content="0; url={escape(target)}" />
 {tags(title, DESCRIPTION, site=site)}{canonical}
-<link rel="icon" href="_static/favicon.svg" />
+<link rel="icon" href="data:," />
 <meta name="color-scheme" content="light dark" />
 </head>
 <body>
