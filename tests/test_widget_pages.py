@@ -216,6 +216,22 @@ def test_quiz_explains_every_option_and_remembers_what_was_chosen(show):
         assert page.locator(".ob-readout").text_content() == ""
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BitDot(8),
+        lambda: Quiz(QUESTIONS, name="keys"),
+        lambda: Predict("How many?", 3, low=0, high=9, step=1),
+    ],
+    ids=["bits", "quiz", "predict"],
+)
+def test_keys_pressed_in_a_widget_are_not_taken_by_the_notebook_around_it(show, make):
+    with show(make()) as page:
+        page.locator(".ob").first.wait_for()
+        guarded = page.locator("[data-lm-suppress-shortcuts] .ob, .ob[data-lm-suppress-shortcuts]")
+        assert guarded.count() >= 1, "JupyterLab would move between cells on an arrow key"
+
+
 def test_prediction_hides_the_answer_until_it_is_locked_in(show):
     predict = Predict(
         "Accuracy?", 96.7, low=0, high=100, step=0.1, unit="%", reveal="Most guess lower."

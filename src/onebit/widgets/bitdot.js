@@ -52,6 +52,7 @@ function totals(k, bits, a, b) {
 }
 
 function render({ model, el }) {
+  keepKeys(el);
   const k = model.get("a").length;
   const bits = model.get("bits");
   const first = { a: model.get("a"), b: model.get("b") };

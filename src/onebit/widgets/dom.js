@@ -33,3 +33,6 @@ const memory = (name) => {
     clear: () => attempt(() => localStorage.removeItem(key)),
   };
 };
+
+// JupyterLab takes arrows, space and Enter for its own, unless an element on the way asks it not to.
+const keepKeys = (el) => el.setAttribute("data-lm-suppress-shortcuts", "true");

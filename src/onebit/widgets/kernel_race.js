@@ -167,6 +167,7 @@ function resultTable(result, [m, n, k]) {
 }
 
 function render({ model, el }) {
+  keepKeys(el);
   const sizes = model.get("sizes");
   const wasm = Uint8Array.from(atob(model.get("wasm")), (letter) => letter.charCodeAt(0));
   const number = Math.random().toString(36).slice(2);

@@ -9,6 +9,7 @@ function numberLine(low, high, guess, answer, show) {
 }
 
 function render({ model, el }) {
+  keepKeys(el);
   const names = ["low", "high", "step", "unit", "digits", "answer", "question", "reveal"];
   const [low, high, step, unit, digits, answer, question, reveal] = names.map((name) => model.get(name));
   const kept = memory(`predict.${question}`);

@@ -39,6 +39,7 @@ function question(spec, i, total, choice, check) {
 }
 
 function render({ model, el }) {
+  keepKeys(el);
   const questions = model.get("questions");
   const kept = memory(`quiz.${model.get("name")}`);
   // An answer belongs to its question's words: an edited question starts afresh.
