@@ -70,7 +70,7 @@ wasm: ## Compile the kernel for the race in the page (clang and lld; the result 
 	  "needs clang and lld: \`sudo apt-get install clang lld\` on Debian, \`brew install llvm lld\`" \
 	  "on macOS." >&2; exit 1; }
 	@clang --target=wasm32 -std=c11 -Os -msimd128 -mbulk-memory -ffp-contract=off -ffreestanding \
-	  -nostdlib -Ikernels -Ikernels/wasm -Wall -Wextra -Wno-unused-function \
+	  -nostdlib -Ikernels -Ikernels/wasm -Wall -Wextra \
 	  -Wl,--no-entry,--strip-debug,--stack-first $(addprefix -Wl$(comma)--export=,$(wasm_exports)) \
 	  -o $(WASM) $(wasm_sources)
 	@chmod 644 $(WASM)

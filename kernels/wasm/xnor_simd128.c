@@ -11,11 +11,12 @@
  * path spells out. Carry-save adders in front of it were tried there: less than a tenth was gained
  * with 1024 bits a row and more, a quarter lost with 519, and on ARM they must cost more than they
  * save. Loops count in ptrdiff_t, since addresses have 32 bits: int64_t took a tenth longer. */
+#include "lanes.h"
 #include "paths.h"
 
 #include <wasm_simd128.h>
 
-enum { LANES = 16, WIDTH = 4, ROUNDS = 31 };
+enum { WIDTH = 4, ROUNDS = 31 };
 
 static ALWAYS_INLINE v128_t differing_bytes(const char *a, const uint32_t *b, ptrdiff_t w) {
     return wasm_v128_xor(wasm_v128_load32_splat(a + 4 * w), wasm_v128_load(b + w * LANES));
@@ -37,7 +38,7 @@ static ALWAYS_INLINE void xnor_tile(const struct xnor_block *t, ptrdiff_t row, p
     v128_t d[2][2];
     UNROLL for (int r = 0; r < ROWS; r++) d[r][0] = d[r][1] = zero;
     while (w < full) {
-        ptrdiff_t stop = w + ROUNDS < full ? w + ROUNDS : full;
+        ptrdiff_t stop = (ptrdiff_t)at_most(full, w + ROUNDS);
         v128_t bytes[2][2];
         UNROLL for (int r = 0; r < ROWS; r++) bytes[r][0] = bytes[r][1] = zero;
         for (; w < stop; w++) {

@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import traitlets
 
@@ -58,8 +58,8 @@ class KernelRace(Piece):
     _esm = module("kernel_race.js")
 
     wasm = traitlets.Unicode().tag(sync=True)
-    sizes = traitlets.List().tag(sync=True)
-    native = traitlets.List().tag(sync=True)
+    sizes: Any = traitlets.List().tag(sync=True)
+    native: Any = traitlets.List().tag(sync=True)
     machine = traitlets.Unicode().tag(sync=True)
 
     def __init__(
@@ -98,13 +98,12 @@ class KernelRace(Piece):
             "XNOR and popcount, both compiled to WebAssembly, and shows both times."
         )
         ratios = [
-            f"{ratio:.3g}× for {_words(*size)}"
-            for size, ratio in zip(self.sizes, self.native, strict=True)
+            f"{ratio:.3g}× as fast as float32 for {m} × {n} sums of {k} signs"
+            for (m, n, k), ratio in zip(self.sizes, self.native, strict=True)
             if ratio
         ]
         if ratios:
-            text += f" In native code ({self.machine}) bits are as fast as float32 times: "
-            text += f"{'; '.join(ratios)}."
+            text += f" In native code ({self.machine}), bits are {'; '.join(ratios)}."
         return paragraph(text)
 
 
@@ -119,7 +118,3 @@ def _size(size: Size) -> Size:
             f"{MOST_NUMBERS} at most"
         )
     return m, n, k
-
-
-def _words(m: int, n: int, k: int) -> str:
-    return f"{m} × {n} sums of {k} signs"
