@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit import _native
+from onebit import _native, ops
 from onebit._chain import Chain, Layer
 from onebit.bits import pack_signs, pack_ternary, unpack_signs, unpack_ternary, words_for
 from onebit.kernels import prepack, prepack_ternary, ternary_gemm, xnor_gemm
@@ -199,6 +199,7 @@ class _Packed(nn.Module):
     packs: ClassVar[type[nn.Module]]
 
     weight_words: Tensor
+    weight_lanes: Tensor | None
     weight_scale: Tensor
     bias: Tensor | None
 
@@ -225,28 +226,35 @@ class _Packed(nn.Module):
         self.register_buffer("weight_words", pack(codes.flatten(1)))
         self.register_buffer("weight_scale", scale.detach().clone())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
-        self._forget_layout()
+        self.register_buffer("weight_lanes", None, persistent=False)
+        self._lay_out()
         self.eval()
 
     def train(self, mode: bool = True) -> Any:
         """Stay in evaluation mode, whatever mode the model around goes into."""
         return super().train(False)
 
-    def _forget_layout(self) -> None:
-        """Drop what was derived from the words: their kernel layout, and zero padding's share."""
-        self._prepacked: list[Any] = []
+    def _lay_out(self) -> None:
+        """Derive anew what the kernels need of the words, and forget what was derived before."""
         self._chains: tuple[Any, ...] = ((), None, None, [])
         self._border_size: tuple[int, ...] = ()
+        self.drop_layout()
+
+    def drop_layout(self) -> None:
+        """Free the weights as the kernel has them; if they are needed, they are laid out again."""
+        self._prepacked: list[Any] = []
+        self.weight_lanes = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._forget_layout()
+        self._lay_out()
 
     def codes(self) -> Tensor:
         """Unpack the weights to rows (n, k) of float codes."""
         unpack = unpack_ternary if self.ternary else unpack_signs
-        if torch.compiler.is_compiling() and not self.ternary:
-            unpack = torch.ops.onebit.unpack_signs
+        if torch.compiler.is_compiling():
+            call = torch.ops.onebit
+            unpack = call.unpack_ternary if self.ternary else call.unpack_signs
         return unpack(self.weight_words, self.k).to(self.weight_scale.dtype)
 
     def nbytes(self) -> int:
@@ -275,28 +283,41 @@ class _Packed(nn.Module):
     def _quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.input_quant is None:
             return x, x.new_ones(())
-        a, a_scale = self.input_quant.quantize(x)
-        if isinstance(self.input_quant, Int8AbsMax) and not bool(torch.isfinite(a_scale).all()):
-            raise ValueError("x holds NaN or infinity, which have no int8 code")
-        return a, a_scale
+        return self.input_quant.quantize(x)
 
     def _integer_product(self, rows: Tensor, group: int = 0) -> Tensor:
         """Multiply rows (m, k) of codes by one group's weights, exactly, as floats (m, n)."""
-        if torch.compiler.is_compiling() and not self.ternary:
-            own_words = self.weight_words.chunk(self.groups)[group]
-            row_words = torch.ops.onebit.pack_signs(rows)
-            product = torch.ops.onebit.xnor_gemm(row_words, own_words, self.k)
-            return product.to(self.weight_scale.dtype)
+        if torch.compiler.is_compiling():
+            return self._product_of_operators(rows, group).to(self.weight_scale.dtype)
         if not self._prepacked:
             lay_out = prepack_ternary if self.ternary else prepack
             words = self.weight_words.chunk(self.groups)
             self._prepacked = [lay_out(w, self.k) for w in words]
         weights = self._prepacked[group]
         if self.ternary:
-            product = ternary_gemm(rows.to(torch.int8), weights)
+            product = ternary_gemm(ops.int8_codes(rows), weights)
         else:
             product = xnor_gemm(pack_signs(rows), weights, self.k)
         return product.to(self.weight_scale.dtype)
+
+    def _product_of_operators(self, rows: Tensor, group: int) -> Tensor:
+        """Return the same as int32, of what a compiled or exported program is made of."""
+        call, lanes = torch.ops.onebit, self.weight_lanes
+        words = self.weight_words.chunk(self.groups)[group]
+        product: Tensor
+        if self.ternary:
+            x = call.int8_codes(rows)
+            if lanes is None:
+                product = call.ternary_gemm(x, words)
+            else:
+                product = call.ternary_gemm_lanes(x, lanes, self.out_features)
+        else:
+            a = call.pack_signs(rows)
+            if lanes is None:
+                product = call.xnor_gemm(a, words, self.k)
+            else:
+                product = call.xnor_gemm_lanes(a, lanes, self.out_features, self.k)
+        return product
 
 
 class PackedLinear(_Packed):
@@ -321,6 +342,14 @@ class PackedLinear(_Packed):
         super().__init__(layer, weights)
         norm = layer.norm if isinstance(layer, BitLinear) else nn.Identity()
         self.norm = copy.deepcopy(norm).requires_grad_(False).eval()
+
+    def _lay_out(self) -> None:
+        """Derive the lanes at once: a program that is compiled or exported cannot do it later."""
+        super()._lay_out()
+        if not (self.integer_inputs and self.weight_words.is_cpu):
+            return
+        weights = (prepack_ternary if self.ternary else prepack)(self.weight_words, self.k)
+        self._prepacked, self.weight_lanes = [weights], ops.lanes_of(weights)
 
     @classmethod
     def from_layer(cls, layer: QuantLinear, *, weights: Weights = "quantized") -> "PackedLinear":

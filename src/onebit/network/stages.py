@@ -124,6 +124,7 @@ class PixelBlock(_Thresholds):
         self._lay_out()
 
     def _lay_out(self) -> None:
+        self.layer.drop_layout()
         self._weights = prepack(self.layer.weight_words, self.layer.k)
         self._limits, self._surplus, self._k = self.thresholds, 0, self.layer.k
         self._flip_words = pack_signs(self.flip)
@@ -213,6 +214,7 @@ class PackedBlock(_Thresholds):
 
     def _lay_out(self) -> None:
         """Order the weights as the words come in: by place, then channel, in whole words."""
+        self.layer.drop_layout()
         self._words, self._k = words_by_place(self.layer.codes(), self.channels)
         self._weights = prepack(self._words, self._k)
         # The tail bits of input and weights are all 0: they agree, and each adds 1.
