@@ -135,6 +135,13 @@ def test_the_binary_is_small_and_travels_with_the_widget():
     assert b64decode(KernelRace().wasm) == BINARY.read_bytes()
 
 
+def test_the_page_of_the_book_carries_this_binary():
+    chapter = json.loads((ROOT / "chapters" / "04_xnor_popcount.ipynb").read_text(encoding="utf-8"))
+    widgets = chapter["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    carried = [model["state"]["wasm"] for model in widgets.values() if "wasm" in model["state"]]
+    assert carried == [KernelRace().wasm], "run `make execute`"
+
+
 @pytest.mark.slow
 def test_the_binary_is_what_the_kernel_s_source_compiles_to(tmp_path):
     if not (shutil.which("clang") and shutil.which("wasm-ld") and shutil.which("make")):
