@@ -3,6 +3,7 @@
 import concurrent.futures
 import copy
 import importlib.util
+import mmap
 import os
 import pickle
 import sys
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onebit
-from onebit import _native, kernels
+from onebit import _native, _operands, kernels
 from onebit.bits import pack_signs, pack_ternary, unpack_signs, words_for
 from onebit.kernels import (
     PackedMatrix,
@@ -672,6 +673,56 @@ def test_absurd_sizes_raise_instead_of_crashing():
     endless = np.lib.stride_tricks.as_strided(one_row, (2**31, 2**15), (0, 8))
     with pytest.raises((MemoryError, ValueError)):
         xnor_gemm(endless, endless, 2**21)
+
+
+def sparse_rows(folder, dtype, columns, stride):
+    """Return three rows more than 2³¹ elements apart, in a file of which little exists."""
+    file = np.memmap(folder / dtype.__name__, dtype, "w+", shape=(2 * stride + columns,))
+    itemsize = np.dtype(dtype).itemsize
+    return np.lib.stride_tricks.as_strided(file, (3, columns), (stride * itemsize, itemsize))
+
+
+def test_rows_may_lie_more_than_two_thousand_million_elements_apart(path, tmp_path):
+    a, b, expected = random_product(np.random.default_rng(5), 3, 20, 100)
+    try:
+        far = sparse_rows(tmp_path, np.uint64, 2, 2**31 + 1)
+        out = sparse_rows(tmp_path, np.int32, 20, 2**31 + 1)
+    except OSError as error:
+        pytest.skip(f"no sparse files of this size here: {error}")
+    far[:] = a
+    np.testing.assert_array_equal(xnor_gemm(far, prepack(b, 100), 100, out=out), expected)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_call_may_ask_for_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(kernels, "WORK_FOR_A_THREAD", 1)
+    a, b, expected = random_product(np.random.default_rng(6), 40, 90, 500)
+    product = xnor_gemm(a, prepack(b, 500), 500, threads=kernels.MOST_BITS)
+    np.testing.assert_array_equal(product, expected)
+
+
+@pytest.mark.parametrize("pages", ["large", "none to be had"])
+def test_large_weights_are_the_same_in_large_pages_and_in_small(pages, monkeypatch):
+    k, n = 2**18, 80  # 2.5 MiB
+    if pages == "none to be had":
+
+        def refuse(*_):
+            raise OSError("no memory")
+
+        monkeypatch.setattr(_operands.mmap, "mmap", refuse)
+    words = np.random.default_rng(7).integers(0, 2**64, (n, k // 64), dtype=np.uint64)
+    packed = prepack(words, k)
+    if pages == "large" and _native.lib is not None and hasattr(mmap, "MADV_HUGEPAGE"):
+        assert packed.lanes.ctypes.data % 2**21 == 0
+    assert packed.lanes.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(packed.to_words(), words)
+
+
+def test_without_memory_for_the_layout_prepack_raises_memory_error():
+    one_row = np.zeros((1, 64), np.uint64)
+    many = np.lib.stride_tricks.as_strided(one_row, (2**50, 64), (0, 8))
+    with pytest.raises(MemoryError):
+        prepack(many, 4096)
 
 
 def test_the_package_exports_what_the_design_names():

@@ -453,3 +453,19 @@ def test_no_memory_between_layers_is_an_error(monkeypatch):
     chain._layers[0].n = 2**58  # bytes that no address reaches
     with pytest.raises(MemoryError, match="no memory for what lies between the layers"):
         packed(x)
+
+
+@pytest.mark.skipif(available_kernels() == ["numpy"], reason="the C kernel is not built")
+def test_hooks_fire_where_the_documentation_says_and_stages_run_one_by_one():
+    packed, x = pack(shake(binarynet_mlp(width=70, in_features=20), 0)), torch.randn(3, 20)
+    fired = []
+    for module in (packed, *packed):
+        module.register_forward_hook(lambda m, *_: fired.append(type(m).__name__))
+    whole = packed(x)
+    assert fired == ["PackedLinear", "PackSigns", "PackedNetwork"]
+    fired.clear()
+    y = x
+    for stage in packed:
+        y = stage(y)
+    assert torch.equal(y, whole)
+    assert fired == kinds(packed)

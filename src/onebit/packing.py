@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -230,6 +230,37 @@ class _Packed(nn.Module):
         self._lay_out()
         self.eval()
 
+    @classmethod
+    def from_layer(cls, layer: Any, *, weights: Weights = "quantized") -> Self:
+        """Pack a trained layer.
+
+        Parameters
+        ----------
+        layer : QuantLinear for `PackedLinear`, QuantConv2d for `PackedConv2d`
+            On the CPU; its weights are read as they are now.
+        weights : {"quantized", "sign"}
+            "quantized" packs what the layer itself computes with in evaluation. A stochastic
+            BinaryConnect layer computes with real weights there, and is refused unless "sign"
+            asks for their signs.
+
+        Raises
+        ------
+        TypeError
+            If `layer` is of another kind, or in half precision.
+        ValueError
+            If its weights are not quantised, not finite, stochastic, or not on the CPU.
+
+        Examples
+        --------
+        >>> from onebit.layers import BinaryConv2d, BitLinear
+        >>> layer, x = BitLinear(100, 10).eval(), torch.randn(4, 100)
+        >>> torch.equal(PackedLinear.from_layer(layer)(x), layer(x))
+        True
+        >>> PackedConv2d.from_layer(BinaryConv2d(2, 4, 3)).weight_words.shape
+        torch.Size([4, 1])
+        """
+        return cls(layer, weights)
+
     def train(self, mode: bool = True) -> Any:
         """Stay in evaluation mode, whatever mode the model around goes into."""
         return super().train(False)
@@ -351,35 +382,6 @@ class PackedLinear(_Packed):
         weights = (prepack_ternary if self.ternary else prepack)(self.weight_words, self.k)
         self._prepacked, self.weight_lanes = [weights], ops.lanes_of(weights)
 
-    @classmethod
-    def from_layer(cls, layer: QuantLinear, *, weights: Weights = "quantized") -> "PackedLinear":
-        """Pack a trained layer.
-
-        Parameters
-        ----------
-        layer : QuantLinear
-            On the CPU; its weights are read as they are now.
-        weights : {"quantized", "sign"}
-            "quantized" packs what the layer itself computes with in evaluation. A stochastic
-            BinaryConnect layer computes with real weights there, and is refused unless "sign"
-            asks for their signs.
-
-        Raises
-        ------
-        TypeError
-            If `layer` is not a `QuantLinear`, or in half precision.
-        ValueError
-            If its weights are not quantised, not finite, stochastic, or not on the CPU.
-
-        Examples
-        --------
-        >>> from onebit.layers import BitLinear
-        >>> layer, x = BitLinear(100, 10).eval(), torch.randn(4, 100)
-        >>> torch.equal(PackedLinear.from_layer(layer)(x), layer(x))
-        True
-        """
-        return cls(layer, weights)
-
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, of shape (..., out_features), without a gradient.
@@ -435,32 +437,6 @@ class PackedConv2d(_Packed):
         self.geometry = layer.geometry
         self.in_channels = layer.in_channels
         self.input_scale = layer.input_scale
-
-    @classmethod
-    def from_layer(cls, layer: QuantConv2d, *, weights: Weights = "quantized") -> "PackedConv2d":
-        """Pack a trained convolution.
-
-        Parameters
-        ----------
-        layer : QuantConv2d
-            On the CPU; its weights are read as they are now.
-        weights : {"quantized", "sign"}
-            As in `PackedLinear.from_layer`.
-
-        Raises
-        ------
-        TypeError
-            If `layer` is not a `QuantConv2d`, or in half precision.
-        ValueError
-            If its weights are not quantised, not finite, stochastic, or not on the CPU.
-
-        Examples
-        --------
-        >>> from onebit.layers import BinaryConv2d
-        >>> PackedConv2d.from_layer(BinaryConv2d(2, 4, 3)).weight_words.shape
-        torch.Size([4, 1])
-        """
-        return cls(layer, weights)
 
     def _kernels(self) -> Tensor:
         channels = self.in_channels // self.geometry.groups

@@ -64,6 +64,12 @@ def pack(model: nn.Module, *, pixels: Pixels | None = None) -> PackedNetwork:
     networks, through the operators of ``onebit.ops``; they then compare and pack in steps of their
     own, so running them as they are is faster.
 
+    Forward hooks see less than in the network that was packed. Batch norms and signs that went into
+    thresholds are no modules any more; blocks between which bits flow run together in one call of
+    C, and a batch norm that stays is called as a function, so hooks of these do not fire. Hooks of
+    other stages and of the whole network do. To look at every stage, run them one by one:
+    ``for stage in packed: x = stage(x)``.
+
     A network whose first layer takes 8-bit pixels can be bits from end to end: with ``pixels`` the
     packed network takes the uint8 pixels themselves, and that layer too becomes integer sums and
     thresholds.
