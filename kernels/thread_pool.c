@@ -18,19 +18,9 @@
 #define _POSIX_C_SOURCE 200809L /* C11 alone hides the signal masks */
 #include "thread_pool.h"
 
-#include <stdatomic.h>
-
-#if defined(__wasm__) || defined(ONEBIT_NO_THREADS)
-
-void onebit_run_tasks(int threads, int64_t tasks, onebit_task task, const void *job) {
-    (void)threads;
-    for (int64_t i = 0; i < tasks; i++) task(job, i);
-}
-
-#else
-
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 enum { MOST_THREADS = 256, DOZE = 800 /* pauses of some 40 nanoseconds */ };
 
@@ -222,8 +212,6 @@ void onebit_run_tasks(int threads, int64_t tasks, onebit_task task, const void *
     wait_for_workers();
     pthread_mutex_unlock(&caller_lock);
 }
-
-#endif
 
 struct turned {
     onebit_task task;
