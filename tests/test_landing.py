@@ -240,6 +240,10 @@ def test_the_root_leads_to_the_first_page_and_it_reads_without_scripts(browser, 
         for station in stations.all():
             assert re.search(r"\d\d minutes$", station.inner_text())
         assert page.locator(".course-progress").is_visible()
+        said = page.locator(".course-progress").evaluate(
+            "node => getComputedStyle(node, '::after').content"
+        )
+        assert "needs JavaScript" in said
         assert page.get_by_role("link", name="Start with BinaryConnect").is_visible()
 
 
