@@ -34,5 +34,9 @@ const memory = (name) => {
   };
 };
 
-// JupyterLab takes arrows, space and Enter for its own, unless an element on the way asks it not to.
-const keepKeys = (el) => el.setAttribute("data-lm-suppress-shortcuts", "true");
+// JupyterLab takes arrows, space and Enter for itself: its shortcuts look for this attribute, and
+// its notebook listens to what bubbles up.
+const keepKeys = (el) => {
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.addEventListener("keydown", (event) => event.stopPropagation());
+};
