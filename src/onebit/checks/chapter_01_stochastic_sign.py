@@ -34,27 +34,33 @@ REAL = "w itself came back (or its hard tanh): a sign is to be drawn for it."
 
 def _expect_signs(case: Case, got: Any, w: Tensor, *, what: str = "", real: str = REAL) -> None:
     """Report drawn values that are not exactly ±1, or of another shape or dtype than w."""
-    comparable = isinstance(got, Tensor) and got.shape == w.shape
-    nearest = _signs(got.detach()) if comparable else torch.ones_like(w)
-    if not comparable or torch.equal(got, nearest):
-        case.expect(got, nearest.to(w.dtype), what=what, cause="")
+    if not isinstance(got, Tensor) or got.shape != w.shape:
+        case.expect(got, torch.ones_like(w), what=what, cause="")
         return
-    got = got.detach()
-    if torch.allclose(got, w):
+    values = got.detach().double()
+    nearest = _signs(values)
+    wrong = values[values != nearest]
+    if not len(wrong):
+        case.expect(got, nearest.to(w.dtype), what=what, cause="", mistakes={
+            "torch.where(…, 1.0, −1.0) gives float32, whatever w is: .to(w.dtype) at the end.":
+                nearest.float(),
+        })  # fmt: skip
+        return
+    if torch.allclose(values, w.double()):
         cause = real
-    elif torch.allclose(got, (w.clamp(-1, 1) + 1) / 2):
+    elif torch.allclose(values, (w.double().clamp(-1, 1) + 1) / 2):
         cause = "The probabilities themselves came back: draw by them."
-    elif bool(((got == 0) | (got == 1)).all()):
+    elif bool(((values == 0) | (values == 1)).all()):
         cause = "The bits came as 0 and 1: signs are 2 · bit − 1."
-    elif (got - nearest).abs().max() < 1e-3:
+    elif (values - nearest).abs().max() < 1e-3:
         cause = (
             "These are ±1 up to rounding only, and a bit is exact. w + (w_b − w).detach() rounds "
             "twice; w_b + (w − w.detach()) adds an exact zero."
         )
     else:
         cause = "There is a third value: each has to be exactly −1 or +1."
-    other = got[got != nearest][0].item()
-    case.fail(f"{what}: −1 or +1 each".removeprefix(": "), f"{other:.9g} among them", cause)
+    expected = f"{what}: −1 or +1 each".removeprefix(": ")
+    case.fail(expected, f"{wrong[0].item():.9g} among them", cause)
 
 
 # ---- ch01.1 ----------------------------------------------------------------------------------

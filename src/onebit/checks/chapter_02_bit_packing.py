@@ -151,8 +151,10 @@ def next_word_begins_at_64(pack: Any) -> None:
             case = Case(x=f"{k} signs, +1 at {place} only")
             wanted = _words(x)
             case.expect(
-                pack(x), wanted, cause=f"{k} signs need {len(wanted)} words, rounded up.",
+                pack(x), wanted, cause="Sign i is bit i % 64 of word i // 64.",
                 mistakes={
+                    "The signs from 64 on got lost: they were shifted by i, out of the word, and "
+                    "have to be by i % 64.": np.where(np.arange(len(wanted)) > 0, 0, wanted),
                     "The signs past the last full word were dropped: round the number of words up, "
                     "−(−k // 64).": wanted[: k // 64],
                     "The words stand in reverse: the first 64 signs are word 0.": wanted[::-1],

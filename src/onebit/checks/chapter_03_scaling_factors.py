@@ -251,6 +251,29 @@ def each_filter_has_its_own(scaled_conv: Any) -> None:
         )  # fmt: skip
 
 
+@convolution.check
+def alpha_waits_for_the_sum(scaled_conv: Any) -> None:
+    """Windows with the same sum of signs give the same number, to the last digit."""
+    x, w, bias = torch.randn(1, 500, 8, 8), torch.randn(2, 500, 1, 1), torch.zeros(2)
+    z, alpha = _brute(_signs(x), _signs(w)), _alphas(w)
+    case = Case(drawn="x (1, 500, 8, 8), w (2, 500, 1, 1)", bias=bias)
+    got = scaled_conv(x, w, bias)
+    case.expect(
+        got, alpha.reshape(1, 2, 1, 1) * z, within=1e-3, cause="It was right for fewer channels."
+    )
+    for each, sums in zip(got[0], z[0], strict=True):
+        for total in sums.unique():
+            least, most = (f"{v.item():.9g}" for v in each[sums == total].aminmax())
+            if least != most:
+                case.fail(
+                    f"one number for all windows whose signs add up to {total:g}",
+                    f"{least} and {most}",
+                    "alpha was inside the sum, where the order of the terms changes the rounding; "
+                    "so each term was a product of real numbers, and no bit. Multiply signs with "
+                    "signs, and their sum by alpha.",
+                )  # fmt: skip
+
+
 # ---- ch03.4 ----------------------------------------------------------------------------------
 
 windows = EXERCISE.task("ch03.4", "The scale of every window", "input_scale")
