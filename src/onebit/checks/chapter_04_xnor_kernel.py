@@ -309,7 +309,7 @@ def long_rows_overflow_nothing(kernel: Any) -> None:
             mistakes={
                 ran_over.format(f"{kind.bits}{' unsigned' * (kind.kind == 'u')}", kind.max):
                     k - 2 * int(_wrapped(k, kind.dtype.type))
-                for kind in map(np.iinfo, (np.int8, np.uint8, np.int16, np.uint16))
+                for kind in [np.iinfo(t) for t in ("int8", "uint8", "int16", "uint16")]
             },
         )  # fmt: skip
 
@@ -560,7 +560,7 @@ def ten_times_as_fast(kernel: Any) -> str:
     rates: dict[str, float] = {}
 
     def time(name: str, f: Callable[..., Any], x: np.ndarray, y: np.ndarray, dtype: type) -> None:
-        out = np.empty((m, n), dtype)
+        out: np.ndarray = np.empty((m, n), dtype)
         seconds = min(fastest(lambda: f(x, y, m, n, k, out), turns=3) for _ in range(3))
         rates[name] = m * n * k / seconds / 1e9
 

@@ -325,10 +325,11 @@ def _scripted(script: dict[float, list[list[list[float]]]]) -> Callable[[float, 
 
     def run(rate: float, watch: Watch) -> float:
         steps = script[rate]
-        model = nn.Sequential(*(nn.Linear(len(row), 1) for row in steps[0]))
+        layers = [nn.Linear(len(row), 1) for row in steps[0]]
+        model = nn.Sequential(*layers)
         for rows in steps:
             with torch.no_grad():
-                for layer, row in zip(model, rows, strict=True):
+                for layer, row in zip(layers, rows, strict=True):
                     layer.weight.copy_(tensor([row]))
                     layer.bias.neg_()
             watch(model)
