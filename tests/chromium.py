@@ -53,30 +53,33 @@ def opened(
     theme: str = "light",
     scripts: bool = True,
 ) -> Iterator[Page]:
-    """Open a page; at the end, fail on script errors and on requests to other machines."""
+    """Open a page; at the end, fail on requests to other machines and on what went wrong.
+
+    That is a script error, an error or a warning in the console, or something not found. A page
+    opened from a file is opened with the network off.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": 800},
         color_scheme=theme,
         java_script_enabled=scripts,
         reduced_motion="reduce",
+        offline=isinstance(address, Path),
     )
     page = context.new_page()
     page.set_default_timeout(60_000)
     faults: list[str] = []
 
-    def guard(route):
-        if route.request.url.startswith(LOCAL):
-            route.continue_()
-        else:
-            faults.append(f"asked another machine for {route.request.url}")
-            route.abort()
+    def guard(request):
+        if not request.url.startswith(LOCAL):
+            faults.append(f"asked another machine for {request.url}")
 
-    page.route("**/*", guard)
+    def read(line):
+        if line.type in ("error", "warning"):
+            faults.append(f"console: {line.text}")
+
+    page.on("request", guard)
+    page.on("console", read)
     page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
-    page.on(
-        "console",
-        lambda line: faults.append(f"console: {line.text}") if line.type == "error" else None,
-    )
     if scripts:  # without them, Chromium cancels what it began to load
         page.on("requestfailed", lambda request: faults.append(f"not found: {request.url}"))
     page.goto(address.as_uri() if isinstance(address, Path) else address)
@@ -92,8 +95,21 @@ def opened(
 
 def settle(page: Page) -> None:
     """Wait until every widget of the page is drawn and whatever scrolls can be reached."""
-    done = "widgets" if page.locator(VIEW).count() else None
-    page.wait_for_function("done => !done || document.documentElement.dataset[done]", arg=done)
+    steps = ["widgets"] if page.locator(VIEW).count() else []
+    if page.locator("script[src*='/course.js']").count():
+        steps.append("scrollers")
+    page.wait_for_function(
+        "steps => steps.every((step) => document.documentElement.dataset[step])", arg=steps
+    )
+
+
+def wear(page: Page, *, width: int, theme: str) -> None:
+    """Give the window another width and the page the other theme."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+    settle(page)
 
 
 def overflow(page: Page) -> int:

@@ -1,23 +1,32 @@
-"""The built book in a browser: offline, both themes, wide and narrow, and every slider moves."""
+"""The built book in a browser: each page is opened once, with the network off, and used.
+
+What it shows, what it weighs, how it looks at two widths and in two themes, what axe-core finds,
+where the focus goes, and what every slider does by keyboard and by mouse.
+"""
 
 import functools
+import gzip
 import http.server
 import json
+import re
 import threading
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from chromium import chromium, missing, opened, overflow, settle
+from chromium import chromium, missing, opened, overflow, settle, wear
 
 pytestmark = pytest.mark.browser
 
 BOOK = Path(__file__).parents[1] / "_build" / "html"
-PAGES = sorted(BOOK.glob("chapters/*.html"))
-WIDGETS = [page for page in PAGES if "jupyter.widget-view+json" in page.read_text("utf-8")]
+PAGES = [*sorted(BOOK.glob("chapters/*.html")), *sorted(BOOK.glob("[!i]*.html"))]
+VIEW = "jupyter.widget-view+json"
+WIDGETS = [path for path in PAGES if VIEW in path.read_text("utf-8")]
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 
-def name(page):
-    return page.stem
+def name(path):
+    return path.stem if path else "no book"
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +37,220 @@ def browser():
         yield browser
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (360, "dark")])
-@pytest.mark.parametrize("path", PAGES or [None], ids=name if PAGES else None)
-def test_page_opens_from_disk_without_error_and_fits_the_window(browser, path, width, theme):
-    with opened(browser, path, width=width, theme=theme) as page:
+@pytest.fixture(scope="module", params=PAGES or [None], ids=name)
+def path(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page(browser, path):
+    with opened(browser, path) as page:
         settle(page)
-        assert unneeded_or_missing_scripts(page, path) == []
-        assert page.evaluate("document.documentElement.dataset.theme") == theme
-        assert overflow(page) <= 0
-        assert page.locator("merror, mjx-merror").count() == 0
-        for picture in page.locator(PICTURES).all():
-            text = picture.evaluate(
-                "node => node.alt || node.ariaLabel || node.textContent"
-            ).strip()
-            assert text and "_images/" not in text, f"no text for {picture.evaluate(MARKUP)}"
+        yield page
 
 
-def unneeded_or_missing_scripts(page, path):
-    """Name the large scripts that a page loads in vain or lacks."""
+def test_page_loads_the_widget_runtime_only_for_widgets(page, path):
     loaded = page.evaluate("[...document.scripts].map(({ src }) => src)")
-    # Sphinx gives the contents page what its chapters need of mathematics.
-    math = page.locator(".math").count() > 0 or path.stem == "index"
-    needed = {"embed-amd.js": path in WIDGETS, "tex-chtml.js": math}
-    there = {script: any(f"/{script}" in address for address in loaded) for script in needed}
-    return [script for script in needed if there[script] != needed[script]]
+    assert any("/vendor/widgets/" in address for address in loaded) == (path in WIDGETS)
+
+
+def test_every_formula_is_set(page, path):
+    text = path.read_text("utf-8")
+    assert text.count("<math") == len(re.findall(r'class="math [^"]*notranslate', text))
+    assert page.locator("math merror").count() == 0
+    for height in page.locator(".bd-article math").evaluate_all(
+        "all => all.filter(e => e.checkVisibility()).map(e => e.getBoundingClientRect().height)"
+    ):
+        assert height > 4
+
+
+@pytest.mark.parametrize("width", [1280, 390, 360])
+def test_page_fits_the_window(page, width):
+    wear(page, width=width, theme="light")
+    assert overflow(page) <= 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(page, width, theme):
+    wear(page, width=width, theme=theme)
+    if not page.evaluate("Boolean(window.axe)"):
+        page.evaluate(AXE)
+    # Only contrast can differ between the themes.
+    rules = {"runOnly": ["color-contrast"]} if theme == "dark" else {}
+    found = page.evaluate(
+        "options => axe.run(document, options)",
+        {"resultTypes": ["violations"], "preload": False, **rules},
+    )
+    faults = [
+        f"{fault['id']}: {node['html'][:160]}: {node['failureSummary'][:200]}"
+        for fault in found["violations"]
+        for node in fault["nodes"]
+    ]
+    assert not faults, "\n".join(faults[:10])
 
 
 PICTURES = ".bd-article :is(img, [role=img]):not([aria-hidden=true])"
-MARKUP = "node => node.outerHTML.slice(0, 200)"
+
+
+def test_every_picture_has_a_text_of_its_own(page):
+    for markup, text in page.locator(PICTURES).evaluate_all(
+        "all => all.map(e => [e.outerHTML.slice(0, 200), e.alt || e.ariaLabel || e.textContent])"
+    ):
+        assert text.strip() and "_images/" not in text, f"no text for {markup}"
+
+
+FOCUSED = """async () => {
+  const node = document.activeElement;
+  if (node === document.body) return null;
+  const away = ({ bottom, top }) => bottom <= 0 || top >= innerHeight;
+  if (away(node.getBoundingClientRect())) await new Promise((resolve) => setTimeout(resolve, 200));
+  const style = getComputedStyle(node);
+  const { left, right, top, bottom, width, height } = node.getBoundingClientRect();
+  const x = Math.min(Math.max((left + right) / 2, 0), innerWidth - 1);
+  const y = Math.min(Math.max(top, 0) + Math.min(height / 2, 12), innerHeight - 1);
+  const spots = [[x, y], [left + 3, top + 3], [right - 3, bottom - 3], ...[...node.getClientRects()]
+    .map((r) => [(r.left + r.right) / 2, (r.top + r.bottom) / 2])];
+  const label = node.labels?.[0];
+  const hit = spots.map(([x, y]) => document.elementFromPoint(x, y)).filter(Boolean);
+  return {
+    markup: node.outerHTML.slice(0, 160),
+    marked: [node, label].some((e) => e && getComputedStyle(e).outlineStyle !== "none")
+      || style.boxShadow !== "none",
+    inside: bottom > 0 && top < innerHeight && width > 0 && height > 0,
+    uncovered: hit.some((e) => node.contains(e) || e.contains(node) && e.contains(label ?? node)),
+  };
+}"""
+
+
+def test_the_focus_goes_through_the_page_and_is_always_seen(page):
+    wear(page, width=1280, theme="light")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    stops = 0
+    while True:
+        page.keyboard.press("Tab")
+        stop = page.evaluate(FOCUSED)
+        if stop is None:
+            break
+        stops += 1
+        assert stop["marked"], f"focus is not marked: {stop['markup']}"
+        assert stop["inside"], f"focus is outside the window: {stop['markup']}"
+        assert stop["uncovered"], f"something lies over the focus: {stop['markup']}"
+        assert stops < 3000, "the focus never leaves the page"
+    controls = page.locator(
+        ".bd-article :is(a[href], button, summary, input, [tabindex='0'])"
+    ).evaluate_all("all => all.filter(e => e.checkVisibility() && !e.disabled).length")
+    assert stops >= controls / 2 and stops > 10  # of radio buttons and toggles, one a group
+
+
+def sweeps(page):
+    """Yield every sweep of the page with its slider, its positions and its readouts."""
+    tables = stored_tables(page)
+    for sweep, (spec, texts) in zip(page.locator(".onebit-sweep").all(), tables, strict=True):
+        handle = sweep.get_by_role("slider", name=spec["label"], exact=True)
+        yield sweep, handle, spec["positions"], texts
+
+
+def stored_tables(page):
+    """Return drawing and readouts of every sweep, in the page's order, from its stored state."""
+    states = page.locator("script[type='application/vnd.jupyter.widget-state+json']")
+    if states.count() == 0:
+        return []
+    state = json.loads(states.text_content())["state"]
+    found = []
+    for view in page.locator(f"script[type='application/vnd.{VIEW}']").all():
+        model = state[json.loads(view.text_content())["model_id"]]["state"]
+        for child in model.get("children", []):
+            inner = state[child.removeprefix("IPY_MODEL_")]["state"]
+            if "texts" in inner:
+                found.append((inner["spec"], inner["texts"]))
+    return found
+
+
+def test_every_slider_shows_its_table_by_keyboard(page):
+    wear(page, width=1280, theme="light")
+    for sweep, handle, positions, texts in sweeps(page):
+        handle.focus()
+        page.keyboard.press("Home")
+        drawings = set()
+        for position, text in zip(positions, texts, strict=True):
+            said, value, drawing = sweep.evaluate(SHOWN)
+            assert (said, value) == (text, position)
+            drawings.add(drawing)
+            page.keyboard.press("ArrowRight")
+        assert len(drawings) > 1, f"the drawing of {positions} never changes"
+
+
+SHOWN = """sweep => [
+  sweep.querySelector(".ob-readout").textContent,
+  sweep.querySelector("[role=slider]").getAttribute("aria-valuetext"),
+  sweep.querySelector(".ob-figure").innerHTML,
+]"""
+
+
+def test_every_slider_shows_its_table_by_mouse(page):
+    wear(page, width=1280, theme="light")
+    for sweep, handle, positions, texts in sweeps(page):
+        handle.scroll_into_view_if_needed()
+        track = sweep.locator(".noUi-base").bounding_box()
+        grip = handle.bounding_box()
+        y = grip["y"] + grip["height"] / 2
+        page.mouse.move(grip["x"] + grip["width"] / 2, y)
+        page.mouse.down()
+        for i in (*range(len(positions)), 0):
+            page.mouse.move(track["x"] + track["width"] * i / (len(positions) - 1), y)
+            said, value, drawing = sweep.evaluate(SHOWN)
+            assert (said, value) == (texts[i], positions[i])
+            assert "<svg" in drawing
+        page.mouse.up()
+
+
+def test_page_without_scripts_shows_text_figures_formulas_and_tables(browser, path, page):
+    tables = stored_tables(page)
+    with opened(browser, path, scripts=False) as bare:
+        assert len(bare.locator(".bd-article").inner_text()) > 200 or name(path) == "search"
+        for selector in (".bd-article math", ".bd-article .cell_output img"):
+            for node in bare.locator(selector).all()[:3]:
+                assert node.is_visible()
+        notes = bare.locator(".cell_output noscript")
+        assert notes.count() == bare.locator(f"script[type='application/vnd.{VIEW}']").count()
+        for note in notes.all():
+            assert note.inner_text().strip()
+        shown = notes.locator("table")
+        assert shown.count() == len(tables)
+        for table, (spec, texts) in zip(shown.all(), tables, strict=True):
+            assert table.locator("tbody tr").count() == len(texts)
+            first = table.locator("tbody td").first.text_content()
+            assert first in (spec["positions"][0], texts[0])
+
+
+# What a page weighs, as a server sends it: text packed with gzip, fonts and pictures as they are.
+SHARED, OWN = 2_500_000, 1_500_000
+
+
+def weight(path):
+    content = path.read_bytes()
+    text = path.suffix in (".html", ".js", ".css", ".svg", ".json", ".mjs")
+    return len(gzip.compress(content, 6)) if text else len(content)
+
+
+def test_page_stays_light(path):
+    pictures = re.findall(r'<img[^>]* src="([^":]+)"', path.read_text("utf-8"))
+    own = {(path.parent / picture).resolve() for picture in pictures}
+    assert weight(path) + sum(map(weight, own)) <= OWN
+
+
+def test_all_that_pages_can_share_stays_light(browser):
+    addresses = {
+        (path.parent / address.split("?")[0]).resolve()
+        for path in PAGES
+        for address in re.findall(
+            r'(?:src|href)="([^":]+\.(?:js|css)(?:\?[^"]*)?)"', path.read_text("utf-8")
+        )
+    }
+    runtime = BOOK.glob("_static/vendor/**/*.*")
+    used = {file for file in (*addresses, *runtime) if file.suffix in (".js", ".css", ".woff2")}
+    assert sum(map(weight, used)) <= SHARED
 
 
 def test_address_that_make_prints_leads_to_the_first_page(browser):
@@ -76,51 +271,3 @@ def test_pages_open_over_http(browser):
             with opened(browser, address) as page:
                 settle(page)
         server.shutdown()
-
-
-@pytest.mark.parametrize("path", WIDGETS or [None], ids=name if WIDGETS else None)
-def test_every_slider_shows_its_table_at_every_position(browser, path):
-    if path is None:
-        pytest.skip("no page of the built book has a widget")
-    with opened(browser, path) as page:
-        settle(page)
-        for sweep, (spec, texts) in zip(
-            page.locator(".onebit-sweep").all(), tables(page), strict=True
-        ):
-            handle = sweep.get_by_role("slider", name=spec["label"], exact=True)
-            handle.focus()
-            page.keyboard.press("Home")
-            drawings = set()
-            for position, text in zip(spec["positions"], texts, strict=True):
-                assert sweep.locator(".ob-readout").text_content() == text
-                assert handle.get_attribute("aria-valuetext") == position
-                drawings.add(sweep.locator(".ob-figure").inner_html())
-                page.keyboard.press("ArrowRight")
-            assert len(drawings) > 1, f"the drawing of {spec['label']} never changes"
-
-
-def tables(page):
-    """Return drawing and readouts of every sweep, in the page's order, from its stored state."""
-    state = json.loads(
-        page.locator("script[type='application/vnd.jupyter.widget-state+json']").text_content()
-    )["state"]
-    found = []
-    for view in page.locator("script[type='application/vnd.jupyter.widget-view+json']").all():
-        model = state[json.loads(view.text_content())["model_id"]]["state"]
-        for child in model.get("children", []):
-            inner = state[child.removeprefix("IPY_MODEL_")]["state"]
-            if "texts" in inner:
-                found.append((inner["spec"], inner["texts"]))
-    return found
-
-
-@pytest.mark.parametrize("path", WIDGETS or [None], ids=name if WIDGETS else None)
-def test_page_without_scripts_says_what_its_widgets_would_show(browser, path):
-    if path is None:
-        pytest.skip("no page of the built book has a widget")
-    with opened(browser, path, scripts=False) as page:
-        notes = page.locator(".cell_output noscript")
-        assert notes.count() > 0
-        for note in notes.all():
-            assert note.is_visible()
-            assert note.inner_text().strip()

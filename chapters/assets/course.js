@@ -32,6 +32,7 @@ const idle = () => new Promise((resolve) => (window.requestIdleCallback ?? setTi
 let round = 0;
 async function focusScrollers() {
   const mine = ++round;
+  delete document.documentElement.dataset.scrollers;
   const boxes = [...document.querySelectorAll(".pst-scrollable-table-container, .formula, .bd-article pre")];
   while (boxes.length) {
     await idle();

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from itertools import pairwise
 from math import isfinite, log10
 from typing import Any
@@ -16,6 +17,7 @@ Readout = str | Callable[[dict[str, Any]], str]
 KINDS = ("line", "steps", "bars", "points")
 MOST_SERIES = 4
 MOST_CHARACTERS = 600_000  # a page has to load on a phone
+MOST_OPEN = 12  # rows of a table that are not folded away
 
 
 class SweepView(Piece):
@@ -57,12 +59,23 @@ class Slid(WithoutScript, ipywidgets.VBox):
             f"{type(self).__name__}({self.slider.description!r}, {len(self.view.texts)} positions)"
         )
 
+    def rows(self) -> list[list[str]]:
+        """Return the table in words: its heads, then what is shown at each position."""
+        return [["what the drawing shows"], *([text] for text in self.view.texts)]
+
     def without_script(self) -> str:
-        """Return what the drawing shows and what the slider would move."""
+        """Return what the drawing shows, and the table that the slider would move through."""
         spec = self.view.spec
-        return paragraph(
-            f"{spec['alt']} With JavaScript, a slider moves {spec['label']} from "
-            f"{spec['positions'][0]} to {spec['positions'][-1]}."
+        first, *_, last = spec["positions"]
+        told = (
+            f"{spec['alt']} With JavaScript, a slider moves {spec['label']} from {first} to {last}."
+        )
+        heads, *rows = self.rows()
+        is_open = " open" if len(rows) <= MOST_OPEN else ""
+        body = "".join(_line("td", row) for row in rows)
+        return (
+            f"{paragraph(told)}<details{is_open}><summary>All {len(rows)} positions</summary>"
+            f"<table><thead>{_line('th', heads)}</thead><tbody>{body}</tbody></table></details>"
         )
 
 
@@ -96,6 +109,17 @@ class Computed(Slid):
         if start is not None and start not in values:
             raise ValueError(f"start must be one of the values swept over, got {start!r}")
         super().__init__(spec, texts, 0 if start is None else values.index(start))
+
+    def rows(self) -> list[list[str]]:
+        """Return the swept values and every number of the table, or the readouts without any."""
+        names = [name for name, entry in self.table[0].items() if not isinstance(entry, list)]
+        if not names:
+            return super().rows()
+        positions = self.view.spec["positions"]
+        return [[self.view.spec["label"], *names]] + [
+            [position, *(_brief(row[name]) for name in names)]
+            for position, row in zip(positions, self.table, strict=True)
+        ]
 
     def verify(self) -> None:
         """Compute the table anew at every position and compare it with the stored one.
@@ -330,6 +354,10 @@ class FrameSweep(Slid):
         super().__init__(spec, [f"{label} = {name}" for name in labels], start)
 
 
+def _line(cell: str, texts: list[str]) -> str:
+    return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
+
+
 def _svg(figure: Any) -> str:
     if not isinstance(figure, str):
         from onebit.figures import figure_svg
@@ -456,6 +484,10 @@ def _minus(text: str) -> str:
 
 def _position(value: Any) -> str:
     return _minus(f"{value:g}") if isinstance(value, float) else _minus(str(value))
+
+
+def _brief(value: float | int) -> str:
+    return _minus(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def _text(readout: Readout | None, label: str, value: Any, row: dict[str, Any]) -> str:
