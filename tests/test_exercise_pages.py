@@ -32,7 +32,7 @@ def page(stem):
 @pytest.mark.parametrize("stem", [stem for stem in STEMS if stem.startswith("chapter_")])
 def test_a_chapter_lists_its_tasks_as_the_stub_has_them(stem):
     text = page(stem)
-    assert f"exercises/{stem}.py" in text
+    assert f"`exercises/{stem}." in text
     assert "(exercise.ipynb#how-to-work-on-the-exercises)" in text
     told = {
         row["id"]: (row["title"], row["level"], int(row["minutes"])) for row in ROW.finditer(text)
