@@ -203,6 +203,8 @@ def scale_is_absmax_over_127(absmax: Any) -> None:
                 "255 levels to both sides are too many: codes run from −127 to 127.": largest / 255,
                 "The largest element was taken, not the largest magnitude: take |x| first.":
                     x.amax(-1, keepdim=True) / 127,
+                "One scale came for the whole tensor. Each token has one, of shape (…, 1): take "
+                "the maximum along the last dimension, with keepdim=True.": largest.max() / 127,
                 "The mean magnitude was taken; activations go by the largest.":
                     x.abs().mean(-1, keepdim=True) / 127,
             },
