@@ -41,7 +41,7 @@ def work(tmp_path, monkeypatch):
 
 def needs_compiler(task):
     if task.isolated:
-        from onebit.ladder import NoCompilerError, compile_c
+        from onebit.compiling import NoCompilerError, compile_c
 
         try:
             compile_c("int one(void) { return 1; }", "int one(void)")

@@ -9,7 +9,6 @@ import numpy as np
 
 from onebit.checks.isolated import compiled, guarded
 from onebit.checks.tasks import Case, Exercise
-from onebit.ladder import fastest
 
 EXERCISE = Exercise(__name__)
 
@@ -553,6 +552,8 @@ def fast_stays_within_its_arrays(kernel: Any) -> None:
 @fast.check
 def ten_times_as_fast(kernel: Any) -> str:
     """It does ten times the multiply-adds a second of three plain loops over floats."""
+    from onebit.ladder import fastest  # brings matplotlib, for which no other check should wait
+
     flags = ("-mpopcnt",) if platform.machine().lower() in ("x86_64", "amd64") else ()
     m, n, k = 32, 256, 1024
     a, b = _signs(m, k), _signs(n, k, seed=1)

@@ -23,7 +23,7 @@ import numpy as np
 from onebit.checks.judge import CheckFailed, NotWrittenYet, message, run_check, unwritten
 from onebit.checks.registry import find
 from onebit.checks.tasks import Case, Task, Wrong
-from onebit.ladder import NoCompilerError, compile_c
+from onebit.compiling import NoCompilerError, compile_c
 
 #: What the process exits with where a stub of C is called: ``_Exit(77)``.
 UNWRITTEN = 77
