@@ -195,7 +195,7 @@ def prepack(words: Tensor, k: int) -> Tensor:
 
 
 def prepack_ternary(words: Tensor, k: int) -> Tensor:
-    """Lay out packed ternary rows for `ternary_gemm_lanes`, as `onebit.prepack_ternary` does.
+    """Lay out packed ternary rows for `ternary_gemm_lanes`, as `kernels.prepack_ternary` does.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def prepack_ternary(words: Tensor, k: int) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        As in `onebit.prepack_ternary`.
+        As in `onebit.kernels.prepack_ternary`.
 
     Examples
     --------

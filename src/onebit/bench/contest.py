@@ -3,8 +3,8 @@
 A call is over when its whole result is there. A library with threads of its own sees to that; one
 without is given halves of the product, one to each of as many Python threads, and after each call
 these wait for each other. Two locks do it for a thread, one to begin and one to end, which is the
-cheapest way there is in Python: a call of nothing at all takes 7 µs on two idle cores, where a
-`Barrier` takes 14, a `ThreadPoolExecutor` 24, and threads that spin on a counter in C, but need the
+cheapest way there is in Python: a call of nothing at all took 7 µs at its quickest, where a
+`Barrier` took 14, a `ThreadPoolExecutor` 24, and threads that spin on a counter in C, but need the
 interpreter to make the next call, 74. Every run measures that time anew (`handing_over`). Where it
 costs a library more than the second thread brings, the library is timed on one.
 """
