@@ -31,7 +31,8 @@ class KernelRace(Piece):
     machine : str
         Where and how ``native`` was measured: processor, cores, opponent. Wanted if it is given.
     sizes : sequence of (m, n, k), optional
-        The products to choose from: m rows of activations by n of weights, k signs each.
+        The products to choose from: m rows of activations by n of weights, k signs each; by
+        default ``SIZES``.
 
     Raises
     ------
@@ -67,9 +68,9 @@ class KernelRace(Piece):
         native: Mapping[Size, float] | None = None,
         *,
         machine: str = "",
-        sizes: Sequence[Size] = SIZES,
+        sizes: Sequence[Size] | None = None,
     ) -> None:
-        sizes = [_size(size) for size in sizes]
+        sizes = [_size(size) for size in (self.SIZES if sizes is None else sizes)]
         if not sizes or len(set(sizes)) < len(sizes):
             raise ValueError(f"sizes must hold one size or more, each once, got {sizes}")
         ratios = {_size(size): float(ratio) for size, ratio in (native or {}).items()}
