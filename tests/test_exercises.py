@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -182,3 +184,13 @@ def test_checks_do_not_look_at_the_solutions(stem):
     }
     assert not any("exercises" in name or "solution" in name for name in imported)
     assert "solutions" not in text
+
+
+def test_a_task_is_chosen_by_its_id_alone():
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "exercises", "--collect-only", "-q", "-k", "04.2"],
+        cwd=ROOT, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert [line for line in told.splitlines() if "::" in line] == [
+        "exercises/exercise_04_binary_linear.py::04.2"
+    ]
