@@ -152,7 +152,7 @@ def small_book(tmp_path_factory):
         )
         texts = {
             "index": first,
-            "01_small": '# Small\n\nOf "signs".\n\nReading takes some forty-five minutes.',
+            "01_small": '# Small\n\nOf "signs" & 3 < 4.\n\nReading takes some forty-five minutes.',
         }
         for name, text in texts.items():
             notebook = nbformat.v4.new_notebook(
@@ -215,7 +215,7 @@ def test_without_addresses_the_pages_launch_nothing_and_lack_nothing(small_book)
         assert 'rel="canonical"' not in page.read_text(encoding="utf-8")
     chapter = Tags(book / "chapters/01_small.html")
     assert chapter.metas()["og:title"] == "Small"
-    assert chapter.metas()["description"] == 'Of "signs".'
+    assert chapter.metas()["description"] == "Of “signs” & 3 < 4."
     (download,) = {a["href"] for tag, a in chapter.found if tag == "a" and "download" in a}
     notebook = nbformat.read((book / "chapters" / download).resolve(), 4)
     assert notebook.cells[0].source.startswith("# Small")
