@@ -168,12 +168,20 @@ def test_an_exported_layer_takes_weights_that_were_laid_out_once(name):
     assert torch.equal(program.module()(more), layer(more))
 
 
-def test_an_exported_bitlinear_refuses_nan_as_the_layer_does():
-    layer, x = packed_with_input("BitLinear")
-    program = torch.export.export(layer, (x,)).module()
-    for forward in (layer, program):
-        with pytest.raises(ValueError, match="x holds NaN or infinity, which have no int8 code"):
-            forward(torch.full_like(x, float("nan")))
+REAL_INPUTS = {"BinaryConnectLinear", "ternary weights"}
+
+
+@pytest.mark.parametrize("name", ["network", *sorted(PACKED.keys() - REAL_INPUTS)])
+def test_an_exported_program_refuses_nan_and_leaves_gradients_on(name):
+    if name == "network":
+        module, x = onebit.pack(nn.Sequential(XNORLinear(70, 33), XNORLinear(33, 5))), signs(4, 70)
+    else:
+        module, x = packed_with_input(name)
+    x = torch.full(x.shape, float("nan"))
+    for forward in (module, torch.export.export(module, (x,)).module()):
+        with pytest.raises(ValueError, match="NaN"):
+            forward(x)
+        assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("name", ["XNORLinear", "BitLinear"])

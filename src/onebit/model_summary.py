@@ -175,7 +175,8 @@ def _row(name: str, layer: nn.Module, output_shape: tuple[int, ...]) -> Row:
         floats = sum(t.numel() for t in own if t.is_floating_point()) - layer.weight_scale.numel()
         weights = layer.out_features * layer.k + floats
         float_nbytes = 4 * weights
-        nbytes = sum(t.numel() * t.element_size() for t in own)
+        stored = (t for t in own if t is not layer.weight_lanes)  # made anew from the words
+        nbytes = sum(t.numel() * t.element_size() for t in stored)
         bits = 2.0 if layer.ternary else 1.0
         precision = f"W{layer.weight_bits:g}A{_bits(layer.input_quant):g}"
     return Row(

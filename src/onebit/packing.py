@@ -309,7 +309,8 @@ class _Packed(nn.Module):
                 f"{type(self).__name__} was converted to {self.weight_scale.dtype}, which does "
                 "not hold every integer product; use .float()"
             )
-        return x.to(self.weight_scale.dtype)
+        # Not under torch.no_grad(): an exported program that raises within leaves gradients off.
+        return x.detach().to(self.weight_scale.dtype)
 
     def _quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.input_quant is None:
@@ -382,7 +383,6 @@ class PackedLinear(_Packed):
         weights = (prepack_ternary if self.ternary else prepack)(self.weight_words, self.k)
         self._prepacked, self.weight_lanes = [weights], ops.lanes_of(weights)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, of shape (..., out_features), without a gradient.
 
@@ -476,7 +476,6 @@ class PackedConv2d(_Packed):
         product = product.reshape(n, self.out_features, *size)
         return product - self._border(a) if self._corrects_padding else product
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, of shape (N, out_channels, H_out, W_out), without a gradient.
 

@@ -50,13 +50,16 @@ class PackedNetwork(nn.Sequential):
         input : Tensor
             What the network took; uint8 pixels if it was packed with ``pixels``.
         """
+        if torch.compiler.is_compiling():
+            # Not under torch.no_grad(): a program that raises within it leaves gradients off.
+            return functools.reduce(lambda x, stage: stage(x).detach(), self, input)
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return self._run(input)
         return self._run(input)
 
     def _run(self, input: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or _native.current_path() == _native.NUMPY:
+        if _native.current_path() == _native.NUMPY:
             return super().forward(input)
         plan = self._plan
         if plan is None or plan.is_stale():

@@ -150,7 +150,6 @@ class PixelBlock(_Thresholds):
         """Return the shape of one sample's words."""
         return (words_for(self.layer.out_features),)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return words (N, ceil(n / 64)).
 
@@ -294,7 +293,6 @@ class PackedBlock(_Thresholds):
             share = self.layer._border(size)
         return share.permute(0, 2, 3, 1).to(torch.int32)
 
-    @torch.no_grad()
     def forward(self, words: Tensor) -> Tensor:
         """Return words (N, ceil(n / 64)) or (N, H, W, ceil(n / 64)), or the layer's floats.
 
