@@ -104,17 +104,11 @@ def settle(page: Page) -> None:
 
 
 def wear(page: Page, *, width: int, theme: str) -> None:
-    """Give the window another width; open the page anew if it has the other theme.
-
-    A theme that changes under an open page fades in, but in what lies off screen nothing moves: its
-    colours would be read as they were.
-    """
+    """Give the window another width and the page another theme, as the reader's system would."""
     page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
     page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-    if page.evaluate("document.documentElement.dataset.theme") != theme:
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        page.reload()
-        assert page.evaluate("document.documentElement.dataset.theme") == theme
     settle(page)
 
 
