@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebit.checks import CheckFailed, NotWrittenYet
+from onebit.checks.headers import headers
 from onebit.checks.hints import read_hints
 from onebit.checks.judge import judge_file
 from onebit.checks.places import load
@@ -21,10 +21,6 @@ FOLDER = ROOT / "exercises"
 EXERCISES = exercises()
 STEMS = [exercise.stem for exercise in EXERCISES]
 TASKS = [id for exercise in EXERCISES for id in exercise.tasks]
-HEADER = re.compile(
-    r"(?P<id>[\w.]+) (?P<title>.+) \((?P<level>warm-up|easy|medium|hard|stretch), "
-    r"(?P<minutes>\d+) minutes, about \d+ lines?\)\."
-)
 
 
 def mutants():
@@ -138,10 +134,8 @@ def test_stub_and_solution_have_the_same_signatures(id):
 @pytest.mark.parametrize("id", TASKS)
 def test_a_stub_says_id_title_difficulty_minutes_and_length(id):
     exercise, task = find(id)
-    text = "\n".join(p.read_text(encoding="utf-8") for p in FOLDER.glob(f"{exercise.stem}.*"))
-    headers = [HEADER.match(line.strip().lstrip('#"* ')) for line in text.splitlines()]
-    told = [header for header in headers if header and header["id"] == id]
-    assert [header["title"] for header in told] == [task.title]
+    told = [header.title for header in headers(exercise.stem) if header.id == id]
+    assert told == [task.title]
 
 
 @pytest.mark.parametrize("id", TASKS)

@@ -4,52 +4,21 @@ All of it is read from the stub, the checks and the mutants when the book is bui
 instructors read is what learners meet.
 """
 
-import re
 import tomllib
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from onebit.checks.headers import headers
 from onebit.checks.places import exercises_folder
 from onebit.checks.registry import exercises
 from onebit.checks.tasks import Exercise
 
-HEADER = re.compile(
-    r"(?P<id>[\w.]+) (?P<title>.+) \((?P<level>warm-up|easy|medium|hard|stretch), "
-    r"(?P<minutes>\d+) minutes, about (?P<lines>\d+) lines?\)\."
-)
 COLUMNS = ("Task", "Level", "Minutes", "What the checks hold", "Mistakes told by name")
 WIDTHS = (16, 9, 9, 38, 28)
-
-
-class Header(NamedTuple):
-    """What the first line of a task's docstring says."""
-
-    title: str
-    level: str
-    minutes: int
-    lines: int
-
-
-def headers(stem: str) -> dict[str, Header]:
-    """Read the tasks' first lines from an exercise's stub, its C included.
-
-    Examples
-    --------
-    >>> headers("exercise_04_binary_linear")["04.2"]
-    Header(title='A gradient through the sign', level='medium', minutes=25, lines=8)
-    """
-    found = {}
-    for path in sorted(exercises_folder().glob(f"{stem}.*")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if match := HEADER.match(line.strip().lstrip('#"*/ ')):
-                found[match["id"]] = Header(
-                    match["title"], match["level"], int(match["minutes"]), int(match["lines"])
-                )
-    return found
 
 
 def mistakes(stem: str) -> dict[str, list[str]]:
@@ -63,7 +32,8 @@ def mistakes(stem: str) -> dict[str, list[str]]:
 
 def rows(exercise: Exercise) -> list[tuple[str, str, str, list[str], list[str]]]:
     """Return the cells of an exercise's table."""
-    of_task, known = headers(exercise.stem), mistakes(exercise.stem)
+    of_task = {header.id: header for header in headers(exercise.stem)}
+    known = mistakes(exercise.stem)
     return [
         (
             f"{id} {task.title}",
