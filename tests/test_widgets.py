@@ -99,6 +99,15 @@ def test_figures_lose_their_xml_declaration():
     assert made.view.texts == ["l = a", "l = b"]
 
 
+def test_figure_where_the_slider_starts_is_seen_without_scripts():
+    made = FrameSweep(
+        ["<svg id='1'/>", "<svg id='2'/>"], ["a", "b"], label="step", alt="Dots.", start=1
+    )
+    text = made.without_script()
+    assert "<svg id='2'/>" in text and "<svg id='1'/>" not in text
+    assert text.index("<p>step = b</p>") < text.index("<p>Dots.") < text.index("<table>")
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

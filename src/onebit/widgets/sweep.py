@@ -353,6 +353,13 @@ class FrameSweep(Slid):
         }  # fmt: skip
         super().__init__(spec, [f"{label} = {name}" for name in labels], start)
 
+    def without_script(self) -> str:
+        """Return the figure where the slider starts, then what there is at each position."""
+        index = self.view.index
+        # Its text is the paragraph below.
+        figure = f'<div aria-hidden="true">{self.view.spec["drawings"][index]}</div>'
+        return f"{figure}{paragraph(self.view.texts[index])}{super().without_script()}"
+
 
 def _line(cell: str, texts: list[str]) -> str:
     return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
