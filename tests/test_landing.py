@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from chromium import chromium, missing, opened, settle
+from docutils import nodes
+from docutils.utils import new_document
 
 from onebit.checks.registry import exercises
 
@@ -49,6 +51,18 @@ def test_minutes_are_read_from_the_words(text, minutes):
 def test_minutes_that_are_not_understood_are_refused(words):
     with pytest.raises(ValueError, match="round to five minutes"):
         reading.minutes(f"Reading takes some {words} minutes.")
+
+
+@pytest.mark.parametrize(("head", "minutes"), [("minutes", 35), ("level", None)])
+def test_minutes_of_an_exercise_are_the_sum_over_its_tasks(head, minutes):
+    rows = [
+        nodes.row("", *(nodes.entry("", nodes.paragraph(text=text)) for text in texts))
+        for texts in (("task", head), ("first", "10"), ("second", "25"))
+    ]
+    group = nodes.tgroup("", nodes.thead("", rows[0]), nodes.tbody("", *rows[1:]), cols=2)
+    page = new_document("page")
+    page += nodes.table("", group)
+    assert reading.minutes_of_tasks(page) == minutes
 
 
 def test_a_number_in_bits_is_that_number():

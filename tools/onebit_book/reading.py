@@ -1,7 +1,8 @@
 """The line below a page's title: the chapter's number in bits, minutes, and the notebook to take.
 
-The minutes are those that the chapter itself names ("Reading takes some forty minutes"), so that
-the line, the map of the course and the text cannot differ.
+The minutes are those that the page itself names, so that the line, the map of the course and the
+text cannot differ: a chapter in a sentence ("Reading takes some forty minutes"), an exercise task
+by task in a table.
 """
 
 import re
@@ -34,6 +35,15 @@ def minutes(text: str) -> int | None:
     if tens not in _TENS or unit not in (None, *_UNITS):
         raise ValueError(f"{found[0]!r}: round to five minutes, in words such as forty-five")
     return _TENS[tens] + _UNITS.get(unit, 0)
+
+
+def minutes_of_tasks(page: nodes.document) -> int | None:
+    """Return the sum of a table's column ``minutes``, None on a page that has no such table."""
+    for table in page.findall(nodes.table):
+        heads, *rows = ([cell.astext() for cell in row] for row in table.findall(nodes.row))
+        if "minutes" in heads:
+            return sum(int(row[heads.index("minutes")]) for row in rows)
+    return None
 
 
 def bits(number: int) -> str:
@@ -77,7 +87,7 @@ def add_line(
         return
     written = line(
         chapter_number(app, pagename),
-        minutes(doctree.astext()),
+        minutes(doctree.astext()) or minutes_of_tasks(doctree),
         context["pathto"](f"_sources/{source}", 1),
         launchers(app.config.onebit_repository, source),
     )
