@@ -1,9 +1,11 @@
 """The vendored browser runtime: nothing missing, nothing changed, nothing that looks elsewhere."""
 
 import importlib.util
+import json
 import re
 import shutil
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,11 @@ def test_configuration_loads_what_is_vendored():
     assert re.findall(r"https?://[^\s\"'>]+", config) == [
         "https://creativecommons.org/licenses/by/4.0/"
     ]
+
+
+def test_the_theme_looks_for_what_scrolls_by_the_words_that_the_course_s_script_knows():
+    theme = files("pydata_sphinx_theme") / "theme" / "pydata_sphinx_theme" / "static" / "scripts"
+    script = (theme / "pydata-sphinx-theme.js").read_text("utf-8")
+    (listed,) = re.findall(r'querySelectorAll\((\["pre".*?\])\.join\(", "\)\)', script)
+    (known,) = re.findall(r'const THEIRS = "(.*)";', (ASSETS / "course.js").read_text("utf-8"))
+    assert known == ", ".join(json.loads(listed))

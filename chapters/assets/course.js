@@ -26,19 +26,33 @@ function markRegions() {
   }
 }
 
-// Whatever scrolls sideways can be reached and scrolled with the keyboard. To measure is to lay out,
-// so it is done a few at a time, while the page has nothing else to do.
+// The theme looks for what scrolls as well: at its start, at every resize and at every change of the
+// page, all at once, measuring and setting in turn, so that one cell after the other is laid out for
+// it. It is told that there is nothing, and all of it is done below.
+const THEIRS = "pre, .nboutput > .output_area, .cell_output > .output, .jp-RenderedHTMLCommon, .pst-scrollable-table-container";
+document.querySelectorAll = function (selectors) {
+  const asked = selectors === THEIRS ? "theirs" : selectors;
+  return Document.prototype.querySelectorAll.call(this, asked);
+};
+
+// Whatever scrolls can be reached and scrolled with the keyboard. To measure is to lay out, so it is
+// done while the page has nothing else to do, and only for as long.
+const SCROLLERS = `:is(${THEIRS}, .formula):not(:has(.ob, .onebit-sweep))`;
 const idle = () => new Promise((resolve) => (window.requestIdleCallback ?? setTimeout)(resolve));
 let round = 0;
 async function focusScrollers() {
   const mine = ++round;
   delete document.documentElement.dataset.scrollers;
-  const boxes = [...document.querySelectorAll(".pst-scrollable-table-container, .formula, .bd-article pre")];
+  const boxes = [...document.querySelectorAll(SCROLLERS)];
   while (boxes.length) {
     await idle();
     if (mine !== round) return; // the window has another width by now
-    const few = boxes.splice(0, 8).map((box) => [box, box.scrollWidth > box.clientWidth]);
-    for (const [box, scrolls] of few) {
+    const until = performance.now() + 10, measured = [];
+    do {
+      const box = boxes.shift();
+      measured.push([box, box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight]);
+    } while (boxes.length && performance.now() < until);
+    for (const [box, scrolls] of measured) {
       if (scrolls) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
