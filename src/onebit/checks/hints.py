@@ -48,8 +48,9 @@ def next_hint(id: str) -> str:
     hints = read_hints(exercises_folder() / "hints" / f"{exercise.stem}.md")[id]
     seen = logbook.hints_seen(id)
     if seen < len(hints):
-        logbook.record(id, "hint")
-        return f"{id} {task.title}, hint {seen + 1} of {len(hints)}:\n{hints[seen]}"
+        said = f"{id} {task.title}, hint {seen + 1} of {len(hints)}:\n{hints[seen]}"
+        unrecorded = logbook.record(id, "hint")
+        return f"{said}\n({unrecorded})" if unrecorded else said
     again = "\n".join(f"{n}. {hint}" for n, hint in enumerate(hints, start=1))
     solution = f"exercises/solutions/{exercise.stem}.py"
     return f"{id} {task.title}: these were all the hints.\n{again}\nThe solution is in {solution}."

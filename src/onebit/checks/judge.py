@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sys
 import sysconfig
 import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from onebit.checks.tasks import Case, Check, Task, Wrong
 
 WIDTH = 96
 T = TypeVar("T")
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 class CheckFailed(AssertionError):
@@ -121,8 +123,8 @@ def judge_file(task: Task, path: Path) -> str:
         By the first check that does not hold; its `check` is ``"load"`` if the file does not run,
         or lacks a name.
     """
-    answers = _told(task, "load", f"{path.name} runs, and defines {' and '.join(task.names)}",
-                    lambda: _named(task, path))  # fmt: skip
+    says = f"{path.name} runs, and defines {' and '.join(task.names)}"
+    answers = told(task, "load", says, lambda: _named(task, path))
     return judge(task, answers)
 
 
@@ -139,23 +141,27 @@ def run_check(task: Task, function: Check, answers: Mapping[str, Any]) -> str | 
     """Run one check and turn whatever it raises into a message; return its note, if it has one."""
     wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
     says = (function.__doc__ or "").split("\n")[0].rstrip(".")
-    return _told(task, function.__name__, says,
-                 lambda: function(*(answers[name] for name in wanted)))  # fmt: skip
+    return told(
+        task, function.__name__, says, lambda: function(*(answers[name] for name in wanted)),
+        limited=not task.isolated,  # C has a limit of its own, which the compiler is not under
+    )  # fmt: skip
 
 
-def _told(task: Task, name: str, says: str, run: Callable[[], T]) -> T:
+def told(task: Task, name: str, says: str, run: Callable[[], T], *, limited: bool = True) -> T:
     """Run something of the learner's, within the time limit, and turn what it raises into words."""
     Case.current = None
+    limit = time_limit(task.seconds) if limited else nullcontext()
     try:
-        with _fresh_state(), time_limit(task.seconds):
+        with _fresh_state(), limit:
             return run()
     except Wrong as wrong:
         parts = {"input": wrong.given, "expected": wrong.expected, "got": wrong.got,
                  "likely cause": wrong.cause}  # fmt: skip
     except TooLong as late:
         parts = {"input": _given(), "expected": f"an answer within {task.seconds:g} s",
-                 "got": f"none yet, at {where(late.__traceback__)}",
-                 "likely cause": "A loop whose condition never becomes false."}  # fmt: skip
+                 "got": f"none yet, at {where(late.__traceback__, 'the end of the time')}",
+                 "likely cause": "A loop whose condition never becomes false, or far too much "
+                                 "work."}  # fmt: skip
     except NotImplementedError as error:
         raise NotWrittenYet(unwritten(task, where(error.__traceback__)), task.id, name) from None
     except (Exception, SystemExit) as error:
@@ -208,12 +214,15 @@ def message(task: Task, says: str, parts: Mapping[str, str]) -> str:
     return "\n".join(told)
 
 
-def where(trace: TracebackType | None) -> str:
+def where(
+    trace: TracebackType | None,
+    otherwise: str = "the call itself: do the parameters stand as the task has them?",
+) -> str:
     """Name the learner's file and line that were running: the innermost outside of libraries."""
     frames = traceback.extract_tb(trace)
     own = [frame for frame in frames if not _in_library(frame.filename)]
     if not own:
-        return "the call itself: do the parameters stand as the task has them?"
+        return otherwise
     last = own[-1]
     file = Path(last.filename)
     return f"{file.name if file.exists() else 'your cell'}, line {last.lineno}: {last.line}"
@@ -250,19 +259,36 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Raise `TooLong` in the running code after some seconds, and again until it gives in.
 
     A signal does it, which Python delivers to the main thread, where notebooks and pytest run; in
-    another thread there is no limit.
+    another thread there is no limit. Where a bare `except:` caught the first, the next ones raise
+    at every line of the learner's that follows, in its `except:` block too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    caught = False
+    tracing = sys.gettrace()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal caught
+        if caught:
+            sys.settrace(insist)
+            while frame is not None:
+                frame.f_trace = insist
+                frame = frame.f_back
+        caught = True
         raise TooLong
 
+    def insist(frame: FrameType, event: str, argument: Any) -> TraceFunction:
+        if not _in_library(frame.f_code.co_filename):
+            raise TooLong
+        return insist
+
     before: Callable | int | None = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    outer = signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.settrace(tracing)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *outer)  # of pytest-timeout, for instance

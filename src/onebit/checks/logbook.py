@@ -19,21 +19,28 @@ from onebit.checks.registry import exercises
 FILE = "progress.jsonl"
 
 
-def records() -> tuple[list[dict[str, Any]], int]:
-    """Return what was recorded, and how many lines could not be read."""
+def records() -> tuple[list[dict[str, Any]], str]:
+    """Return what was recorded, and a sentence about what could not be read, if anything."""
     path = work_folder() / FILE
     try:
-        lines = path.read_bytes().splitlines()
+        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
     except FileNotFoundError:
-        return [], 0
+        return [], ""
+    except OSError as error:
+        return [], f"{path} cannot be read: {error.strerror}; set ONEBIT_WORK to another folder."
     good = [entry for line in lines if (entry := _entry(line)) is not None]
-    return good, sum(bool(line.strip()) for line in lines) - len(good)
+    bad = len(lines) - len(good)
+    if not bad:
+        return good, ""
+    what = "1 line" if bad == 1 else f"{bad} lines"
+    were = "was left as it is" if bad == 1 else "were left as they are"
+    return good, f"{what} of {path} cannot be read and {were}."
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     known = isinstance(entry, dict) and entry.get("what") in ("passed", "hint")
     return entry if known and isinstance(entry.get("task"), str) else None
@@ -105,19 +112,12 @@ class Progress:
     def _done(self, tasks: Iterable[tuple[str, str]]) -> int:
         return sum(id in self.passed for id, _ in tasks)
 
-    def _remarks(self) -> list[str]:
-        if not self.unreadable:
-            return []
-        lines = "line" if self.unreadable == 1 else "lines"
-        path = work_folder() / FILE
-        return [f"{self.unreadable} {lines} of {path} cannot be read and were left as they are."]
-
     def __str__(self) -> str:
         lines = []
         for stem, tasks in self.rows:
             lines.append(f"{stem}: {self._done(tasks)} of {len(tasks)} passed")
             lines += [f"  {'[x]' if id in self.passed else '[ ]'} {id} {t}" for id, t in tasks]
-        return "\n".join([*lines, *self._remarks()])
+        return "\n".join([*lines, *([self.unreadable] if self.unreadable else [])])
 
     __repr__ = __str__
 
@@ -131,5 +131,5 @@ class Progress:
                 f"<td>{'passed' if id in self.passed else 'open'}</td></tr>"
                 for id, title in tasks
             ]
-        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
-        return f"<table><caption>Exercises</caption>{''.join(rows)}</table>{remarks}"
+        remark = f"<p>{html.escape(self.unreadable)}</p>" if self.unreadable else ""
+        return f"<table><caption>Exercises</caption>{''.join(rows)}</table>{remark}"

@@ -90,7 +90,7 @@ def load(path: Path) -> ModuleType:
     module = ModuleType(f"handed_in_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses and pickle look a class up
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
+    exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     return module
 
 

@@ -1,5 +1,6 @@
 """Every exercise that there are checks for, and every task by its id."""
 
+import difflib
 import importlib
 import pkgutil
 from functools import cache
@@ -25,15 +26,18 @@ def find(id: str) -> tuple[Exercise, Task]:
     Raises
     ------
     ValueError
-        If there is no such task; the message lists those that there are.
+        If there is no such task; the message names the one that was meant, and those there are.
 
     Examples
     --------
     >>> find("04.2")[1].names
     ('SignSTE',)
     """
-    for exercise in exercises():
-        if id in exercise.tasks:
-            return exercise, exercise.tasks[id]
-    known = ", ".join(task for exercise in exercises() for task in exercise.tasks)
-    raise ValueError(f"no task {id!r}; there are {known}")
+    known = {task: exercise for exercise in exercises() for task in exercise.tasks}
+    if isinstance(id, str) and id in known:
+        return known[id], known[id].tasks[id]
+    near = difflib.get_close_matches(str(id).strip().lower(), known, n=1, cutoff=0.8)
+    meant = f'did you mean "{near[0]}"? There are' if near else "there are"
+    ranges = ", ".join(f"{min(e.tasks)} to {max(e.tasks)}" for e in exercises())
+    text = "" if isinstance(id, str) else '; an id is a text, such as "04.2"'
+    raise ValueError(f"no task {id!r}: {meant} {ranges}{text}")
