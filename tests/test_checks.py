@@ -142,18 +142,21 @@ def catches_exceptions(x, w):
             continue
 
 
+LARGE = torch.ones(400, 400)  # to multiply by takes so long that signals come in the meantime
+
+
 def catches_everything(x, w):
     while True:
         try:
-            x = torch.relu(x)
+            x = LARGE @ LARGE
         except:  # noqa: E722
-            x = x + 0
+            x = w
 
 
 def catches_everything_below(x, w):
     def step():
         try:
-            return torch.relu(x)
+            return LARGE @ LARGE
         except:  # noqa: E722
             return x
 
