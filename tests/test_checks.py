@@ -142,21 +142,21 @@ def catches_exceptions(x, w):
             continue
 
 
-LARGE = torch.ones(400, 400)  # to multiply by takes so long that signals come in the meantime
+LARGE = torch.ones(400, 400)  # so that a signal comes in a call of torch.mm, inside the try
 
 
 def catches_everything(x, w):
     while True:
         try:
-            x = LARGE @ LARGE
+            x = torch.mm(LARGE, LARGE)
         except:  # noqa: E722
-            x = w
+            x = x + 0
 
 
 def catches_everything_below(x, w):
     def step():
         try:
-            return LARGE @ LARGE
+            return torch.mm(LARGE, LARGE)
         except:  # noqa: E722
             return x
 
