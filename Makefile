@@ -8,7 +8,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test quick lab serve execute bench reproduce exercises wasm zip lint clean FORCE
+.PHONY: help book test quick lab serve speed execute bench reproduce exercises wasm zip lint clean FORCE
 
 # A second OpenMP thread that spins beside a busy core slows torch many times over. A short spin,
 # some tens of microseconds, made training twice as fast on two idle cores, and half as fast on busy.
@@ -43,6 +43,9 @@ lab: .venv/installed ## Open the chapters in JupyterLab
 
 serve: _build/html/.complete ## Serve the built book at http://localhost:8000 (PORT=…), search included
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+speed: _build/html/.complete ## Weigh the pages and time how they open in a browser (a quiet machine, for a minute)
+	@$(PY) tools/page_speed.py
 
 execute: .venv/installed ## Run the notebooks anew and store their outputs
 	@$(PY) tools/execute.py
