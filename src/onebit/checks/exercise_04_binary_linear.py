@@ -30,8 +30,8 @@ def signs_multiply(binary_linear: Any) -> None:
         binary_linear(x, w), tensor([[-2.0]]), cause="The weight −0.3 has to count as −1.",
         mistakes={
             "The weights themselves were multiplied: their signs are wanted.": x @ w.T,
-            "The signs were scaled by the size of the weights; that comes in 04.5.":
-                tensor([[-0.3 * 2]]),
+            "The weights became 0 and 1, as bits are stored; in the product the bit 0 counts as "
+            "−1.": tensor([[0.0]]),
         },
     )  # fmt: skip
 
@@ -119,6 +119,9 @@ def gradient_passes(SignSTE: Any) -> None:
             gradient(SignSTE.apply, w, g, 1.0), g,
             what="the gradient of w", cause="Return the gradient that arrives.",
             mistakes={
+                # Only what asks about the gradient lets 1 pass, the first that arrives, and not 3.
+                "The mask asks about the gradient; it has to ask about w: |w| <= clip_value.":
+                    g * (g.abs() <= 1),
                 "The gradient is zero, as the sign's own is: nothing would ever be learned. "
                 "Straight through means that backward returns the gradient that arrives.":
                     tensor([0.0]),
@@ -264,7 +267,14 @@ def clipping_touches_latent_weights_only(BinaryLinear: Any, clip_latent: Any) ->
             parameter.fill_(3.0)
         clipped.weight.copy_(tensor([[-2.0, 0.5, 1.5]]))
     case = Case(latent_weights=clipped.weight, all_other_parameters=3.0)
+    latent = clipped.weight
     clip_latent(model)
+    if clipped.weight is not latent:
+        case.fail(
+            "the same parameter, with other values", "a new parameter in its place",
+            "The optimizer knows the old parameter and goes on stepping that one, so the layer "
+            "never learns. Change it in place, under torch.no_grad().",
+        )  # fmt: skip
     case.expect(
         clipped.weight.detach(), tensor([[-1.0, 0.5, 1.0]]), what="latent weights",
         cause="Clamp to [−1, 1].",
@@ -360,6 +370,8 @@ def every_seed_at_the_best_rate(compare: Any) -> None:
         case.expect(
             got, {"binary": wanted}, cause="Choose the rate by the mean of its seeds.",
             mistakes={
+                "The mean came: choose the rate by it, and return the errors of its seeds, so that "
+                "one sees how far they spread.": {"binary": sum(wanted) / len(wanted)},
                 "Only the best seed was kept: that is luck, and not the method's error.":
                     {"binary": [min(min(row) for row in table.values())]},
                 "The best rate was chosen for each seed by itself, which mixes two methods into "
@@ -427,10 +439,15 @@ def one_scale_for_each_row(scaled_sign: Any) -> None:
         s = torch.where(w >= 0, 1.0, -1.0)
         case = Case(w=w)
         got = scaled_sign(w)
+        spread = {
+            "alpha has shape (n,), and so was spread over the columns: the right means, at the "
+            "wrong weights. keepdim=True gives it shape (n, 1).": s * w.abs().mean(1),
+        } if w.shape == (2, 2) else {}  # fmt: skip
         case.expect(
             got, tensor(wanted), within=1e-6,
             cause="Each alpha is w.abs().mean(dim=1), over the inputs of one output.",
             mistakes={
+                **spread,
                 "The scale was taken of the signs, whose mean magnitude is always 1: take it of "
                 "the latent weights.": s,
                 "One scale for the whole matrix: each row is to have its own.":
@@ -545,6 +562,8 @@ def rounds_to_three_values(ternary: Any) -> None:
             ternary(w), gamma * codes, within=1e-6,
             cause="Divide by the mean magnitude, round, clip to [−1, 1], multiply it back.",
             mistakes={
+                "w itself came: the detour is the wrong way round. Forward gives the values: "
+                "w + (values − w).detach().": w,
                 "The codes −1, 0, 1 came without their scale: multiply by gamma.": codes,
                 "Large weights were not clipped: round(w / gamma) goes beyond ±1.": gamma * ratio,
                 "There is no zero: these are scaled signs.":
