@@ -190,6 +190,8 @@ int main(void) {
             int64_t m = random_up_to(20), n = random_up_to(70), k = random_up_to(300);
             check_binary(path, threads, m, n, k);
             check_ternary(path, threads, m, n, k);
+            check_binary(path, threads, 1, random_up_to(300), k); /* a row alone meets more at once */
+            check_ternary(path, threads, 1, random_up_to(300), k);
             check_chains(path, threads, random_bits());
             for (int dtype = ONEBIT_F16; dtype <= ONEBIT_BOOL; dtype++)
                 check_packing(path, dtype, random_up_to(5), random_up_to(300));

@@ -29,6 +29,7 @@
 #include "xnor_popcount.h"
 
 enum { WEIGHTS = 16, MOST_ROWS = 64 };
+enum { PAIR = 2, TOGETHER = 4 }; /* blocks that meet eight rows, or a single one, at once */
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
@@ -215,7 +216,6 @@ AVX2 static void ternary_avx2(const struct ternary_block *t) {
  * eight rows each unpacked word: 16 sums, of which none waits for itself. At 32 x 4096 x 1024 single
  * blocks take 1.5 times as long, and four rows 1.25 times. */
 #define AVX512_VNNI TARGET("avx512f,avx512bw,avx512vl,avx512vnni")
-enum { PAIR = 2 };
 
 /* Sixteen weights of each output against ROWS rows of x, `stride` bytes apart. */
 AVX512_VNNI static ALWAYS_INLINE void add_word_avx512(__m512i sums[][PAIR], const uint32_t *lanes,
@@ -261,37 +261,46 @@ AVX512_VNNI static ALWAYS_INLINE void ternary_rows_avx512(const struct ternary_b
 
 /* One row alone has no one to share the unpacking with, so it unpacks less: the fields of a word
  * are masked where they stand, as u, 4 u, 16 u and 64 u, and summed apart; the shifts come once at
- * the end. 64 * 2 * 128 for each of four weights fit 2^18 weights into a sum of 32 bits. Weights in
- * the cache take 28 us at 1 x 4096 x 1024; 38 where the compiler may move the sums from register to
- * register, and 103 with the tile above. */
-AVX512_VNNI static void ternary_vector_avx512(const struct ternary_block *t, int64_t row) {
-    enum { WORDS_AT_ONCE = 1 << 14, WORDS_AHEAD = 64 };
+ * the end. 64 * 2 * 128 for each of four weights fit 2^18 weights into a sum of 32 bits. It meets
+ * several blocks at once, whose weights come in as many streams: at 1 x 4096 x 1024 one by one takes
+ * 1.2 times as long from the cache, and at 1 x 4096 x 4096 1.1 times from memory. There, one by one,
+ * sums that the compiler may move from register to register cost 1.4 times more, and the tile above
+ * 3.7 times. */
+AVX512_VNNI static ALWAYS_INLINE void ternary_row_avx512(const struct ternary_block *t, int64_t row,
+                                                         const int BLOCKS) {
+    enum { WORDS_AT_ONCE = 1 << 14 };
     const int8_t *x = t->x + row * t->x_stride;
-    int64_t full = t->k / WEIGHTS;
-    __m512i total = _mm512_set1_epi32(-t->x_sums[row]);
+    int64_t full = t->k / WEIGHTS, block_size = ceil_div(t->k, WEIGHTS) * LANES;
+    __m512i total[TOGETHER], sums[TOGETHER][4];
+    UNROLL for (int c = 0; c < BLOCKS; c++) total[c] = _mm512_set1_epi32(-t->x_sums[row]);
     int8_t tail[WEIGHTS];
     copy_tail(tail, x, t->k);
     for (int64_t w = 0; w * WEIGHTS < t->k;) {
-        __m512i sums[4];
-        UNROLL for (int q = 0; q < 4; q++) {
-            sums[q] = _mm512_setzero_si512();
-            IN_REGISTER(sums[q]);
+        UNROLL for (int c = 0; c < BLOCKS; c++) UNROLL for (int q = 0; q < 4; q++) {
+            sums[c][q] = _mm512_setzero_si512();
+            IN_REGISTER(sums[c][q]);
         }
         for (int64_t stop = at_most(ceil_div(t->k, WEIGHTS), w + WORDS_AT_ONCE); w < stop; w++) {
             const int8_t *sixteen = w < full ? x + w * WEIGHTS : tail;
-            _mm_prefetch((const char *)(t->lanes + (w + WORDS_AHEAD) * LANES), _MM_HINT_T0);
-            __m512i words = _mm512_loadu_si512(t->lanes + w * LANES);
-            UNROLL for (int q = 0; q < 4; q++) {
-                __m512i u = _mm512_and_si512(words, _mm512_set1_epi8((char)(3 << 2 * q)));
-                __m512i four = _mm512_set1_epi32((int)load32(sixteen + 4 * q));
-                sums[q] = _mm512_dpbusd_epi32(sums[q], u, four);
-                IN_REGISTER(sums[q]);
+            UNROLL for (int c = 0; c < BLOCKS; c++) {
+                __m512i words = _mm512_loadu_si512(t->lanes + c * block_size + w * LANES);
+                UNROLL for (int q = 0; q < 4; q++) {
+                    __m512i u = _mm512_and_si512(words, _mm512_set1_epi8((char)(3 << 2 * q)));
+                    __m512i four = _mm512_set1_epi32((int)load32(sixteen + 4 * q));
+                    sums[c][q] = _mm512_dpbusd_epi32(sums[c][q], u, four);
+                    IN_REGISTER(sums[c][q]);
+                }
             }
         }
-        UNROLL for (int q = 0; q < 4; q++) total =
-            _mm512_add_epi32(total, _mm512_srai_epi32(sums[q], 2 * (unsigned)q));
+        UNROLL for (int c = 0; c < BLOCKS; c++) UNROLL for (int q = 0; q < 4; q++) total[c] =
+            _mm512_add_epi32(total[c], _mm512_srai_epi32(sums[c][q], 2 * (unsigned)q));
     }
-    _mm512_storeu_si512(t->out + row * t->out_stride, total);
+    UNROLL for (int c = 0; c < BLOCKS; c++)
+        _mm512_storeu_si512(t->out + row * t->out_stride + c * LANES, total[c]);
+}
+
+AVX512_VNNI static void ternary_vector_avx512(const struct ternary_block *t) {
+    ternary_row_avx512(t, 0, TOGETHER);
 }
 
 AVX512_VNNI static void ternary_avx512(const struct ternary_block *t) {
@@ -299,7 +308,7 @@ AVX512_VNNI static void ternary_avx512(const struct ternary_block *t) {
     for (; i + 8 <= t->m; i += 8) ternary_rows_avx512(t, i, 8, 1);
     if (t->m & 4) ternary_rows_avx512(t, i, 4, 1), i += 4;
     if (t->m & 2) ternary_rows_avx512(t, i, 2, 1), i += 2;
-    if (t->m & 1) ternary_vector_avx512(t, i);
+    if (t->m & 1) ternary_row_avx512(t, i, 1);
 }
 
 AVX512_VNNI static void ternary_pair_avx512(const struct ternary_block *t) {
@@ -342,6 +351,15 @@ static void (*const sum_rows_paths[])(const struct ternary_block *, int32_t *) =
 #endif
 };
 
+/* Where a path has one: a single row against TOGETHER blocks at once. */
+static void (*const ternary_vector_paths[PATH_COUNT])(const struct ternary_block *) = {
+#if ONEBIT_X86
+    [PATH_AVX512] = ternary_vector_avx512,
+#else
+    0,
+#endif
+};
+
 /* Where a path has one: thirty-two outputs at once. */
 static void (*const ternary_pair_paths[PATH_COUNT])(const struct ternary_block *) = {
 #if ONEBIT_X86
@@ -358,13 +376,14 @@ struct product {
     int64_t n;
     int64_t chunk_blocks, column_tasks;
     void (*path)(const struct ternary_block *);
-    void (*pair_path)(const struct ternary_block *);
+    void (*wide_path)(const struct ternary_block *); /* of `wide` blocks at once, or NULL */
+    int64_t wide;
     void (*sum_rows)(const struct ternary_block *, int32_t *);
 };
 
 static void multiply_part(const void *data, int64_t task) {
     const struct product *p = data;
-    int32_t sums[MOST_ROWS], products[MOST_ROWS * LANES];
+    int32_t sums[MOST_ROWS], products[MOST_ROWS * PAIR * LANES];
     int64_t row = task / p->column_tasks * MOST_ROWS;
     int64_t block = task % p->column_tasks * p->chunk_blocks;
     int64_t last_block = at_most(block + p->chunk_blocks, ceil_div(p->n, LANES));
@@ -375,16 +394,16 @@ static void multiply_part(const void *data, int64_t task) {
     t.x_sums = sums;
     p->sum_rows(&t, sums);
     for (int64_t step; block < last_block; block += step) {
-        int64_t j = block * LANES, count = at_most(LANES, p->n - j);
-        int in_place = count == LANES;
-        int paired = p->pair_path && block + 2 <= last_block && p->n - j >= 2 * LANES;
-        step = paired ? 2 : 1;
+        int together = p->wide_path && block + p->wide <= last_block;
+        step = together ? p->wide : 1;
+        int64_t j = block * LANES, count = at_most(step * LANES, p->n - j);
+        int in_place = count == step * LANES;
         t.lanes = p->block.lanes + block * block_size;
         t.out = in_place ? p->block.out + row * p->block.out_stride + j : products;
-        t.out_stride = in_place ? p->block.out_stride : LANES;
-        (paired ? p->pair_path : p->path)(&t);
+        t.out_stride = in_place ? p->block.out_stride : step * LANES;
+        (together ? p->wide_path : p->path)(&t);
         for (int64_t i = 0; !in_place && i < t.m; i++)
-            memcpy(p->block.out + (row + i) * p->block.out_stride + j, products + i * LANES,
+            memcpy(p->block.out + (row + i) * p->block.out_stride + j, products + i * t.out_stride,
                    (size_t)count * sizeof *products);
     }
 }
@@ -397,7 +416,8 @@ void onebit_ternary_gemm(int path, int threads, const int8_t *x, ptrdiff_t x_str
                   .out_stride = out_stride},
         .n = n,
         .path = ternary_paths[path],
-        .pair_path = ternary_pair_paths[path],
+        .wide_path = (m == 1 ? ternary_vector_paths : ternary_pair_paths)[path],
+        .wide = m == 1 ? TOGETHER : PAIR,
         .sum_rows = sum_rows_paths[path],
     };
     if (m == 0 || n == 0) return;
@@ -407,6 +427,7 @@ void onebit_ternary_gemm(int path, int threads, const int8_t *x, ptrdiff_t x_str
                            : threads > 1 ? ceil_div(8 * (int64_t)threads, row_tasks)
                                          : 1;
     p.chunk_blocks = ceil_div(blocks, at_most(column_tasks, blocks));
+    if (p.wide_path) p.chunk_blocks = ceil_div(p.chunk_blocks, p.wide) * p.wide;
     p.column_tasks = ceil_div(blocks, p.chunk_blocks);
     (once ? onebit_run_tasks_turning : onebit_run_tasks)(threads, row_tasks * p.column_tasks,
                                                          multiply_part, &p);

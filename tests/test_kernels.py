@@ -97,6 +97,19 @@ def test_shapes_that_pass_the_sizes_of_blocks_are_exact(path, m, n, k):
     np.testing.assert_array_equal(xnor_gemm(a, b, k), expected)
 
 
+@pytest.mark.parametrize("n", [63, 64, 65, 127, 128, 129, 143, 145, 300, 1000])
+def test_a_single_row_is_exact_whatever_the_number_of_outputs(path, n):
+    rng = np.random.default_rng(n)
+    for k in (31, 64, 100, 513):
+        a, b, expected = random_product(rng, 1, n, k)
+        np.testing.assert_array_equal(xnor_gemm(a, b, k), expected)
+        limits = rng.integers(-k, k, n, dtype=np.int32)
+        got = xnor_gemm_bits(a, prepack(b, k), k, limits)
+        np.testing.assert_array_equal(got, pack_bits(expected >= limits))
+        x, w, expected = random_ternary(rng, 1, n, k)
+        np.testing.assert_array_equal(ternary_gemm(x, pack_ternary(w)), expected)
+
+
 def test_outputs_too_large_for_a_cache_are_exact_wherever_they_start(path):
     m, n, k = 530, 528, 65
     a, b, expected = random_product(np.random.default_rng(16), m, n, k)

@@ -3,7 +3,6 @@
 import copy
 import io
 import pickle
-import time
 
 import pytest
 import torch
@@ -295,20 +294,6 @@ def test_a_convolution_compiles_in_one_graph():
     x = torch.randn(2, 3, 6, 6)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), layer(x))
-
-
-@pytest.mark.timing
-def test_a_binary_training_step_costs_a_few_float_ones_at_most():
-    def seconds(layer):
-        x = torch.randn(256, 512, requires_grad=True)
-        best = float("inf")
-        for _ in range(20):
-            start = time.perf_counter()
-            layer(x).sum().backward()
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert seconds(BinaryLinear(512, 512)) < 8 * seconds(nn.Linear(512, 512))
 
 
 # ---- refusals ----------------------------------------------------------------------------------

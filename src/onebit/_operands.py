@@ -140,7 +140,7 @@ def empty_weights(shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:
     if size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return empty_lines(shape, dtype)
     try:
-        pages = mmap.mmap(-1, size + HUGE_PAGE)
+        pages = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         room = np.frombuffer(pages, np.uint8)
         start = -room.ctypes.data % HUGE_PAGE
         # Of the last page only as much as is needed: it stays one of many small ones.
