@@ -379,6 +379,19 @@ def test_the_thread_pool_survives_a_fork(monkeypatch):
         assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_child_has_large_weights_of_its_own():
+    lanes = _operands.empty_weights((4096, 128), np.uint32)
+    lanes[:] = 0
+    child = os.fork()
+    if child == 0:
+        lanes[:] = 1
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not lanes.any()
+
+
 def test_threads_follow_the_work_the_environment_and_torch(monkeypatch):
     monkeypatch.delenv("ONEBIT_NUM_THREADS", raising=False)
     plenty = 100 * kernels.WORK_FOR_A_THREAD
