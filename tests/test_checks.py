@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ import torch
 from onebit.__main__ import main
 from onebit.checks import CheckFailed, check, hint, isolated, logbook, progress
 from onebit.checks.judge import TooLong, judge_file, time_limit
+from onebit.checks.places import exercises_folder, handed_in
 from onebit.checks.registry import exercises, find
 
 TASKS = [id for exercise in exercises() for id in exercise.tasks]
@@ -449,6 +451,40 @@ def test_hints_come_one_more_each_time_and_then_name_the_solution(capsys):
         assert said in capsys.readouterr().out
     assert main(["hint", "4.2"]) == 2
     assert 'did you mean "04.2"?' in capsys.readouterr().err
+
+
+# ---- where answers are ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("present, missing", [(".c", ".py"), (".py", ".c")])
+def test_of_an_exercise_in_two_files_the_missing_one_is_told(work, present, missing):
+    work.mkdir()
+    name = "chapter_04_xnor_kernel"
+    shutil.copy(exercises_folder() / "solutions" / f"{name}{present}", work)
+    with pytest.raises(CheckFailed) as caught:
+        judge_file(find("ch04.1")[1], handed_in(name))
+    said = " ".join(str(caught.value).split())
+    assert f"expected a file {name}{missing} got none in {work}" in said
+    assert caught.value.check == "load"
+
+
+def test_what_was_not_handed_in_counts_as_the_stub(work):
+    assert handed_in("chapter_02_bit_packing") == exercises_folder() / "chapter_02_bit_packing.py"
+    work.mkdir()
+    (work / "chapter_02_bit_packing.py").write_text("")
+    assert handed_in("chapter_02_bit_packing") == work / "chapter_02_bit_packing.py"
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_copying_tells_how_pytest_becomes_that_of_the_course(monkeypatch, tmp_path, capsys, active):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "activate").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path) if active else "/another")
+    assert main(["exercises"]) == 0
+    said = capsys.readouterr().out
+    assert (f"First `source {tmp_path}/bin/activate`" in said) is not active
+    assert "`pytest exercises -k exercise_04` checks a file" in said
 
 
 # ---- C in a process of its own -----------------------------------------------------------------

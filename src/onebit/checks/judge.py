@@ -129,6 +129,9 @@ def judge_file(task: Task, path: Path) -> str:
 
 
 def _named(task: Task, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        cause = "Both files of the exercise belong beside each other, the .py and the .c."
+        raise Wrong("", f"a file {path.name}", f"none in {path.parent}", cause)
     defined = vars(load(path))
     missing = [name for name in task.names if name not in defined]
     if missing:

@@ -75,14 +75,21 @@ def copy() -> int:
         return 2
     for path, new in done:
         print(f"{'copied' if new else 'kept  '}  {_short(path)}")
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if activate.exists() and os.environ.get("VIRTUAL_ENV") != sys.prefix:
+        print(f"First `source {_short(activate)}`, so that pytest and python are the course's.")
     print("Write there. `pytest exercises -k exercise_04` checks a file, `-k 04.2` one task.")
     return 0
 
 
 def handed_in(stem: str) -> Path:
-    """Give the learner's file of that name, or the stub where she has none yet."""
-    mine = work_folder() / f"{stem}.py"
-    return mine if mine.is_file() else exercises_folder() / f"{stem}.py"
+    """Give the learner's file of that name, or the stub where she has none yet.
+
+    Where only the C of an exercise is there, it is the file that is missing beside it.
+    """
+    work = work_folder()
+    begun = any((work / f"{stem}{suffix}").is_file() for suffix in SUFFIXES)
+    return (work if begun else exercises_folder()) / f"{stem}.py"
 
 
 def load(path: Path) -> ModuleType:
