@@ -475,6 +475,18 @@ def test_what_was_not_handed_in_counts_as_the_stub(work):
     assert handed_in("chapter_02_bit_packing") == work / "chapter_02_bit_packing.py"
 
 
+def test_copying_again_brings_what_is_missing_and_overwrites_nothing(work, capsys):
+    assert main(["exercises"]) == 0
+    mine, gone = work / STUB, work / "chapter_04_xnor_kernel.c"
+    mine.write_text("my answer")
+    gone.unlink()
+    assert main(["exercises"]) == 0
+    said = capsys.readouterr().out
+    assert f"kept    {mine}" in said and f"copied  {gone}" in said
+    assert mine.read_text() == "my answer"
+    assert gone.read_bytes() == (exercises_folder() / gone.name).read_bytes()
+
+
 @pytest.mark.parametrize("active", [True, False])
 def test_copying_tells_how_pytest_becomes_that_of_the_course(monkeypatch, tmp_path, capsys, active):
     (tmp_path / "bin").mkdir()
