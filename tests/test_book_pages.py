@@ -1,7 +1,7 @@
 """The built book in a browser: each page is opened once, with the network off, and used.
 
-What it shows, what it weighs, how it looks at two widths and in two themes, what axe-core finds,
-where the focus goes, and what every slider does by keyboard and by mouse.
+What it shows, what it weighs, where the focus goes, and what every slider does by keyboard and by
+mouse. What axe-core finds is in `test_access`, so that two cores share the work.
 """
 
 import functools
@@ -10,7 +10,6 @@ import http.server
 import json
 import re
 import threading
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ ASSETS = Path(__file__).parents[1] / "chapters" / "assets"
 PAGES = [*sorted(BOOK.glob("chapters/*.html")), *sorted(BOOK.glob("[!i]*.html"))]
 VIEW = "jupyter.widget-view+json"
 WIDGETS = [path for path in PAGES if VIEW in path.read_text("utf-8")]
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 
 def name(path):
@@ -70,46 +68,6 @@ def test_every_formula_is_set(page, path):
 def test_page_fits_the_window(page, width):
     wear(page, width=width, theme="light")
     assert overflow(page) <= 0
-
-
-# Of thousands of tokens in the code, one of each kind on each ground stays an element of its own;
-# the others have its colours and become plain text. What axe-core has to say is the same, and it
-# says so three times as soon.
-EACH_KIND_OF_TOKEN_ONCE = """() => {
-  const seen = new Set();
-  for (const code of document.querySelectorAll(".highlight pre, dt.sig")) {
-    const ground = code.closest("[class*='highlight-'], dt")?.className;
-    for (const token of code.querySelectorAll("span, em")) {
-      const kind = `${ground} ${token.className}`;
-      if (seen.has(kind)) token.replaceWith(...token.childNodes);
-      seen.add(kind);
-    }
-    code.normalize();
-  }
-}"""
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing(page, width, theme):
-    wear(page, width=width, theme=theme)
-    if not page.evaluate("Boolean(window.axe)"):
-        page.evaluate(AXE)
-        page.evaluate(EACH_KIND_OF_TOKEN_ONCE)
-    # Two of the four views are judged whole. The others differ from both only in what is shown at
-    # this width in this theme's colours: their contrast.
-    whole = (width, theme) in ((1280, "light"), (390, "dark"))
-    found = page.evaluate(
-        "(options) => axe.run(document, options)",
-        {"resultTypes": ["violations"], "preload": False}
-        | ({} if whole else {"runOnly": ["color-contrast"]}),
-    )
-    faults = [
-        f"{fault['id']}: {node['html'][:160]}: {node['failureSummary'][:200]}"
-        for fault in found["violations"]
-        for node in fault["nodes"]
-    ]
-    assert not faults, "\n".join(faults[:10])
 
 
 PICTURES = ".bd-article :is(img, [role=img]):not([aria-hidden=true])"
