@@ -77,11 +77,16 @@ def opened(
         if line.type in ("error", "warning"):
             faults.append(f"console: {line.text}")
 
+    def failed(request):
+        # A page that is left gives up what it still waited for, such as its icon.
+        if request.failure != "net::ERR_ABORTED":
+            faults.append(f"not found: {request.url}")
+
     page.on("request", guard)
     page.on("console", read)
     page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
     if scripts:  # without them, Chromium cancels what it began to load
-        page.on("requestfailed", lambda request: faults.append(f"not found: {request.url}"))
+        page.on("requestfailed", failed)
     page.goto(address.as_uri() if isinstance(address, Path) else address)
     try:
         yield page
