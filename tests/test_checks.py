@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from onebit.__main__ import main
-from onebit.checks import CheckFailed, check, hint, isolated, logbook, progress
+from onebit.checks import CheckFailed, check, hint, isolated, judge, logbook, progress
 from onebit.checks.judge import TooLong, judge_file, time_limit
 from onebit.checks.places import exercises_folder, handed_in
 from onebit.checks.registry import exercises, find
@@ -182,6 +182,12 @@ def test_no_except_of_the_learners_swallows_the_limit(quick, answer):
     before = state()
     assert "A loop whose condition never becomes false" in told("04.1", answer)
     assert state() == before
+
+
+def test_code_that_waits_for_ever_is_stopped_by_the_clock(monkeypatch):
+    monkeypatch.setattr(judge, "PATIENCE", 2)
+    with pytest.raises(TooLong), time_limit(0.1):
+        threading.Event().wait()
 
 
 def test_an_alarm_that_was_set_before_is_set_again():

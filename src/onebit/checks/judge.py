@@ -6,6 +6,7 @@ import sys
 import sysconfig
 import textwrap
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,8 @@ from onebit.checks.registry import exercises, find
 from onebit.checks.tasks import Case, Check, Task, Wrong
 
 WIDTH = 96
+#: How many times as long by the clock a limit may take, where code waits or others use the cores.
+PATIENCE = 20
 T = TypeVar("T")
 TraceFunction = Callable[[FrameType, str, Any], Any]
 
@@ -261,6 +264,7 @@ def _fresh_state() -> Iterator[None]:
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `TooLong` in the running code after some seconds, and again until it gives in.
 
+    Seconds of processor time count, since others may use the machine; but no wait is endless.
     A signal does it, which Python delivers to the main thread, where notebooks and pytest run; in
     another thread there is no limit. Where a bare `except:` caught the first, the next ones raise
     at every line of the learner's that follows, in its `except:` block too.
@@ -270,9 +274,13 @@ def time_limit(seconds: float) -> Iterator[None]:
         return
     caught = False
     tracing = sys.gettrace()
+    begun = time.process_time(), time.monotonic()
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal caught
+        worked, waited = time.process_time() - begun[0], time.monotonic() - begun[1]
+        if worked < seconds and waited < PATIENCE * seconds:
+            return
         if caught:
             sys.settrace(insist)
             while frame is not None:
@@ -282,7 +290,8 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise TooLong
 
     def insist(frame: FrameType, event: str, argument: Any) -> TraceFunction:
-        if not _in_library(frame.f_code.co_filename):
+        # At an exception it would be inside the `try:` still, and caught once more.
+        if event == "line" and not _in_library(frame.f_code.co_filename):
             raise TooLong
         return insist
 
