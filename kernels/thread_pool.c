@@ -1,12 +1,13 @@
 /* A pool of threads that sleep when there is nothing to do, and doze for a moment before.
  *
- * Waking a sleeping thread takes 30 to 60 microseconds on a virtual machine, in which time one core
+ * Waking a sleeping thread takes 30 to 80 microseconds on a virtual machine, in which time one core
  * multiplies 32 x 1024 x 1024 by itself. An OpenMP runtime therefore lets its threads spin between
  * two parallel loops, and keeps a core from whoever has work; and a process that forks after using
  * OpenMP may hang. This pool
  *
- *   - dozes: a thread without work watches for more during some 30 microseconds, about what waking
- *     it would cost, and only then sleeps on a condition variable. An idle pool costs nothing;
+ *   - dozes: a thread without work watches for more during 80 microseconds, what waking it would
+ *     cost, and only then sleeps on a condition variable. Calls from Python, whose own code a large
+ *     product has driven from the cache, come 20 microseconds apart. An idle pool costs nothing;
  *   - lets the caller work too, so that `threads` = 1 never touches the pool;
  *   - gives each thread the same share of the tasks every time, so that its part of the weights is
  *     still in its own cache (a matrix-vector product on two cores: twice as fast), and lets who
@@ -21,8 +22,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 
-enum { MOST_THREADS = 256, DOZE = 800 /* pauses of some 40 nanoseconds */ };
+enum { MOST_THREADS = 256, DOZE = 80000 /* nanoseconds */ };
 
 /* ---- the job: written by the caller while no worker may look ------------------------------------ */
 
@@ -66,6 +68,12 @@ static inline void pause_a_moment(void) {
 #endif
 }
 
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static void wake(pthread_cond_t *whom) {
     pthread_mutex_lock(&lock);
     pthread_cond_broadcast(whom);
@@ -97,7 +105,7 @@ static uint64_t join_job(uint32_t seen, int self) {
 
 static uint64_t wait_for_job(uint32_t seen, int self) {
     uint64_t state;
-    for (int i = 0; i < DOZE; i++) {
+    for (int64_t end = nanoseconds() + DOZE; nanoseconds() < end;) {
         if ((state = join_job(seen, self))) return state;
         pause_a_moment();
     }
@@ -123,7 +131,7 @@ static void *work(void *self_as_pointer) {
 }
 
 static void wait_for_workers(void) {
-    for (int i = 0; i < DOZE; i++) {
+    for (int64_t end = nanoseconds() + DOZE; nanoseconds() < end;) {
         if (inside(atomic_load(&job_state)) == 0) return;
         pause_a_moment();
     }
