@@ -311,6 +311,7 @@ AVX512 static void xnor_avx512(const struct xnor_block *t) {
 
 AVX512 static void xnor_vector_avx512(const struct xnor_block *t) {
     xnor_rows_avx512(t, 0, 1, TOGETHER);
+    if (t->past_caches) _mm_sfence();
 }
 #endif /* ONEBIT_X86 */
 

@@ -90,7 +90,14 @@ def test_every_small_k_is_exact(path, k):
 
 @pytest.mark.parametrize(
     ("m", "n", "k"),
-    [(1, 1000, 4096), (3, 17, 20_011), (601, 33, 130), (8, 64, 8 * 31 * 32 + 40), (2, 16, 70_000)],
+    [
+        (1, 1000, 4096),
+        (1, 270_000, 33),
+        (3, 17, 20_011),
+        (601, 33, 130),
+        (8, 64, 8 * 31 * 32 + 40),
+        (2, 16, 70_000),
+    ],
 )
 def test_shapes_that_pass_the_sizes_of_blocks_are_exact(path, m, n, k):
     a, b, expected = random_product(np.random.default_rng(k), m, n, k)
