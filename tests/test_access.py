@@ -3,24 +3,16 @@
 from importlib.resources import files
 
 import pytest
-from chromium import chromium, missing, opened, settle, wear
-from test_book_pages import PAGES, name
+from chromium import opened, settle, wear
+from test_book_pages import PAGES, browser, name  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.browser
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if not PAGES:
-        missing("the book is not built", "make book")
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture(scope="module", params=PAGES or [None], ids=name)
-def page(browser, request):
+def page(browser, request):  # noqa: F811
     with opened(browser, request.param) as page:
         settle(page)
         yield page
