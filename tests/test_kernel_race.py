@@ -283,6 +283,25 @@ def test_ratio_is_that_of_the_times_and_packing_is_told_apart(show):  # noqa: F8
         assert "Packing the activations A alone:" in page.locator(".ob-race").inner_text()
 
 
+BLURRED = """(() => {
+    let readings = 0;
+    return () => Math.floor(performance.now()) + 25 * Math.floor(++readings / 3);
+  })()"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "browser",
+    [with_change("() => performance.now()", BLURRED)],
+    ids=["whole milliseconds, and a pause at every third reading"],
+    indirect=True,
+)
+def test_a_clock_that_is_blurred_and_pauses_gives_no_time_of_nothing(show, browser):  # noqa: F811
+    with show(KernelRace(sizes=[(1, 1, 64)])) as page:
+        _, _, table = race(page)
+        assert all(float(row[-1]) > 0 for row in table)
+
+
 @pytest.mark.browser
 def test_race_can_be_cancelled_and_run_again(show):  # noqa: F811
     with show(KernelRace(sizes=[(1024, 1024, 1024), SMALL])) as page:

@@ -3,16 +3,21 @@
 // ---- in the worker, which knows nothing but this function's text ---------------------------------
 
 function contest() {
-  const TURN = 15; // milliseconds: browsers blur their clocks, some to a whole millisecond
+  const TURN = 10; // milliseconds: browsers blur their clocks, some to a whole millisecond
   const WARM_UP = 150; // a browser compiles quickly first, and well what runs often
   const BUDGET = 1600;
   const FLOAT32 = 2; // among the kernel's element types
   const now = () => performance.now();
 
-  function timed(run, calls) {
-    const start = now();
-    for (let call = 0; call < calls; call++) run();
-    return (now() - start) / calls;
+  // Time a call, in so many that the clock sees them well: `calls` is doubled until it does, also
+  // later, since a pause at the wrong moment may have made one call look long.
+  function timed(racer) {
+    for (; ; racer.calls *= 2) {
+      const start = now();
+      for (let call = 0; call < racer.calls; call++) racer.run();
+      const spent = now() - start;
+      if (spent >= TURN) return spent / racer.calls;
+    }
   }
 
   // Where everything lies in the module's memory. Growing it invalidates every view, so that views
@@ -84,32 +89,19 @@ function contest() {
     return { runs, paths, wrong };
   }
 
-  // So many calls that a turn is long for the clock; a single one may be too short to be seen.
-  function callsOfATurn(run) {
-    for (let calls = 1; ; calls *= 2) {
-      const spent = calls * timed(run, calls);
-      if (spent >= TURN / 5) return Math.ceil((calls * TURN) / spent);
-    }
-  }
-
   // Rounds until the time is up, but three at least and fifteen at most.
   function measure(runs, m, tell) {
-    const names = Object.keys(runs);
+    const racers = Object.entries(runs).map(([name, run]) => ({ name, run: () => run(m), calls: 1, found: [] }));
     const start = now();
-    const calls = names.map((name) => callsOfATurn(() => runs[name](m)));
-    const found = names.map(() => []);
     let rounds = 0;
     let spent = 0;
     while (rounds < 3 || (rounds < 15 && spent < BUDGET)) {
-      for (let turn = 0; turn < names.length; turn++) {
-        const i = rounds % 2 ? names.length - 1 - turn : turn;
-        found[i].push(timed(() => runs[names[i]](m), calls[i]));
-      }
+      for (const racer of rounds % 2 ? racers.slice().reverse() : racers) racer.found.push(timed(racer));
       rounds += 1;
       spent = now() - start;
       tell(Math.max(rounds / 15, Math.min(1, spent / BUDGET)));
     }
-    return { rounds, times: Object.fromEntries(names.map((name, i) => [name, Math.min(...found[i])])) };
+    return { rounds, times: Object.fromEntries(racers.map(({ name, found }) => [name, Math.min(...found)])) };
   }
 
   self.onmessage = async ({ data: { wasm, size: [m, n, k] } }) => {
