@@ -539,10 +539,39 @@ def test_the_largest_complete_budget_is_read_and_otherwise_the_one_with_most_run
 
 def test_measured_stands_beside_reported_with_its_provenance():
     write("binaryconnect-mnist", "short", "det", 0, 1.9)
-    rows = [("det", "bc.table2.mnist.det")]
-    told = str(measured("binaryconnect-mnist").compare(rows, what="test error on MNIST"))
-    assert "1.29 ± 0.08 %" in told and "1.90 %" in told
-    assert "Measured: budget “short”, 3 epochs of 50 000 examples, 1 seed" in told
+    rows = [
+        ("det", "bc.table2.mnist.det", "fewer epochs"),
+        ("stoch", "bc.table2.mnist.stoch", "not run yet"),
+    ]
+    told = measured("binaryconnect-mnist").compare(rows, what="test error on MNIST")
+    assert told.rows[0][1:] == ("1.29 ± 0.08 %", "1.90 %", "1", "fewer epochs")
+    assert told.rows[1][1:] == ("1.18 ± 0.04 %", "–", "0", "not run yet")
+    assert "Measured: budget “short”, 3 epochs of 50 000 examples, 1 seed" in str(told)
+
+
+def test_effects_of_a_paper_stand_beside_paired_differences():
+    for seed, value in enumerate((10.0, 10.2, 10.1)):
+        write("xnor-fashion", "short", "xnor", seed, value)
+        write("xnor-fashion", "short", "xnor-cbap", seed, value + 1 + seed / 10)
+    keys = ("xnor.table3.top1.cbap", "xnor.table3.top1.bacp")
+    rows = [
+        ("order", "xnor-cbap", "xnor", keys, "the task"),
+        ("scale", "bwn", "bwn-no-alpha", None, "not run yet"),
+    ]
+    told = measured("xnor-fashion").effects(rows, what="points lost")
+    assert told.rows[0][1] == "+13.9", "44.2 − 30.3"
+    assert told.rows[0][2] == "+1.10 (+0.85 to +1.35)"
+    assert told.rows[1][1:] == ("–", "–", "not run yet")
+    assert "Table 3" in told.caption[1] and "3 seeds" in told.caption[2]
+
+
+def test_second_half_is_what_the_best_validation_fell_by():
+    write("width", "short", "mnist-float-16", 0, 5.0)
+    path = result_file("width", "short", "mnist-float-16", 0)
+    content = json.loads(path.read_text())
+    content["curve"]["validation"] = [9.0, 7.0, 8.0, 6.5, 6.0, 6.2]
+    path.write_text(json.dumps(content))
+    assert measured("width").second_half("mnist-float-16") == 1.0
 
 
 def test_what_is_not_there_is_named_with_its_cure():

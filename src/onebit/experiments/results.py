@@ -27,14 +27,14 @@ import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from onebit.experiments.declare import Experiment
-from onebit.facts import Table, compare
+from onebit.facts import Table, compare, fact
 
 FORMAT = 1
 
@@ -281,23 +281,94 @@ class Measured:
             caption=(f"Measured: {self.provenance(*chosen)}.",),
         )
 
-    def compare(self, rows: Sequence[tuple[str, str | None]], *, what: str) -> Table:
-        """Set what a paper reports beside what these runs measured.
+    def second_half(self, arm: str) -> float:
+        """Return by how much the best validation metric fell in the second half of the epochs.
+
+        In the metric's unit, as a mean over seeds; never negative. A run laid out for half the
+        epochs lowers its rate sooner and loses less than that, so this is more than a doubling
+        has brought, and what a further doubling would bring is likely to be less still.
+        """
+        falls = []
+        for seed in self.seeds(arm):
+            validation = self.curve(arm, seed)["validation"]
+            falls.append(min(validation[: (len(validation) + 1) // 2]) - min(validation))
+        return statistics.fmean(falls)
+
+    def compare(self, rows: Sequence[tuple[str, str | None, str]], *, what: str) -> Table:
+        """Set what a paper reports beside what these runs measured, and say what differs.
 
         Parameters
         ----------
         rows
-            One ``(arm, key)`` a line: the ledger's key of the reported figure, or None where
-            nothing was reported.
+            One ``(arm, key, why)`` a line: the ledger's key of the reported figure, or None where
+            nothing was reported, and in words in what the two differ. An arm that has no run yet
+            keeps its line.
         what
             What both columns hold, as in `onebit.facts.compare`.
         """
-        lines = [(self._label(arm), key, self.write(arm)) for arm, key in rows]
-        return compare(lines, what=what, measured=self.provenance(*(arm for arm, _ in rows)))
+        there = [arm for arm, _, _ in rows if arm in self.labels]
+        table = compare(
+            [
+                (self._label(arm), key, self.write(arm) if arm in there else None)
+                for arm, key, _ in rows
+            ],
+            what=what,
+            measured=self.provenance(*there),
+        )
+        further = [
+            (str(len(self.seeds(arm))) if arm in there else "0", why) for arm, _, why in rows
+        ]
+        return replace(
+            table,
+            headings=(*table.headings, "seeds", "what differs"),
+            rows=tuple((*row, *more) for row, more in zip(table.rows, further, strict=True)),
+        )
+
+    def effects(
+        self, rows: Sequence[tuple[str, str, str, tuple[str, str] | None, str]], *, what: str
+    ) -> Table:
+        """Set the differences between a paper's rows beside differences of these runs, in pairs.
+
+        Parameters
+        ----------
+        rows
+            One ``(label, arm, other, keys, why)`` a line: how much `arm` lies above `other`, where
+            the paper has the accuracy of the first of ``keys`` against that of the second, or
+            nothing; and in words in what the two differ. An arm without runs keeps its line.
+        what
+            What both columns hold, as in `onebit.facts.compare`.
+        """
+        lines, quoted = [], []
+        there = set()
+        for label, arm, other, keys, why in rows:
+            reported = measured = "–"
+            if keys:
+                worse, better = map(fact, keys)
+                quoted += [worse, better]
+                reported = f"{better.value - worse.value:+.1f}".replace("-", "−")
+            if {arm, other} <= set(self.labels):
+                there |= {arm, other}
+                measured = str(self.difference(arm, other))
+            lines.append((label, reported, measured, why))
+        sources = dict.fromkeys(f"{f.cite}, {f.where}" for f in quoted)
+        arms = [arm for arm in self.arms if arm in there]
+        return Table(
+            headings=("", "reported", "measured here", "what differs"),
+            rows=tuple(lines),
+            caption=(
+                f"{what[:1].upper()}{what[1:]}.",
+                f"Reported: {'; '.join(sources)}.",
+                f"Measured: {self.provenance(*arms)}.",
+            ),
+        )
 
     def _label(self, arm: str) -> str:
-        self._check(arm)
-        return self.labels[arm]
+        from onebit.experiments import experiment
+
+        names = {a.name: a.label for a in experiment(self.table).arms}
+        if arm not in names:
+            raise KeyError(_no_such(f"arm of {self.table}", arm, [*names]))
+        return names[arm]
 
     def _check(self, arm: str) -> None:
         if arm not in self.labels:
