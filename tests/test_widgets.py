@@ -108,6 +108,24 @@ def test_figure_where_the_slider_starts_is_seen_without_scripts():
     assert text.index("<p>step = b</p>") < text.index("<p>Dots.") < text.index("<table>")
 
 
+def test_drawing_where_the_slider_starts_is_seen_without_scripts():
+    def at(n):
+        return {"line a": ([1, 10], [n, 9]), "bars b": ([1, 2, 10], [n, 2]), "dots c": ([2], [n])}
+
+    made = Frames(
+        at, [3, 5], label="n", alt="Lines.", x_label="x axis", y_label="y axis", start=5,
+        kind={"line a": "steps", "bars b": "bars", "dots c": "points"}, log_x=True,
+        marks={"here": 4}, levels={"zero": 0},
+    )  # fmt: skip
+    text = made.without_script()
+    assert text.index("<svg") < text.index("<p>n = 5</p>") < text.index("<p>Lines.")
+    for told in ("line a", "bars b", "dots c", "x axis", "y axis", "here", "zero"):
+        assert f">{told}</text>" in text
+    made.view.index = 0
+    before = text[text.index("<svg") : text.index("</svg>")]
+    assert before not in made.without_script()  # it is drawn from the position's own data
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -304,6 +304,11 @@ class Frames(Computed):
         spec["series"] = [{"name": name, "kind": kinds[name]} for name in names]
         super().__init__(f, swept, table, readout, start, spec)
 
+    def without_script(self) -> str:
+        """Return the drawing where the slider starts, then what there is at each position."""
+        picture = _picture(self.view.spec, self.view.index)
+        return _pictured(picture, self.view.texts[self.view.index]) + super().without_script()
+
 
 class FrameSweep(Slid):
     """A finished figure for each position of the slider.
@@ -355,14 +360,49 @@ class FrameSweep(Slid):
 
     def without_script(self) -> str:
         """Return the figure where the slider starts, then what there is at each position."""
-        index = self.view.index
-        # Its text is the paragraph below.
-        figure = f'<div aria-hidden="true">{self.view.spec["drawings"][index]}</div>'
-        return f"{figure}{paragraph(self.view.texts[index])}{super().without_script()}"
+        picture = self.view.spec["drawings"][self.view.index]
+        return _pictured(picture, self.view.texts[self.view.index]) + super().without_script()
 
 
 def _line(cell: str, texts: list[str]) -> str:
     return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
+
+
+def _pictured(svg: str, text: str) -> str:
+    """Return a drawing and below it, for those who do not see it as well, its text."""
+    return f'<div aria-hidden="true">{svg}</div>{paragraph(text)}'
+
+
+def _picture(spec: dict[str, Any], index: int) -> str:
+    """Return what `sweep.js` draws of ``spec`` at a position of a `Frames`, as an SVG text."""
+    from onebit.figures import INK, SERIES, figure, figure_svg
+
+    with figure() as (fig, ax):
+        for look, series, data in zip(SERIES, spec["series"], spec["frames"][index], strict=False):
+            (colour, dash, marker), x, y = look, data["x"], data["y"]
+            named = {"color": colour, "label": series["name"]}
+            if series["kind"] == "bars":
+                ax.stairs(y, x, fill=True, alpha=0.4, **named)
+            elif series["kind"] == "points":
+                ax.plot(x, y, linestyle="none", marker=marker, clip_on=False, **named)
+            else:
+                step = "steps-post" if series["kind"] == "steps" else "default"
+                ax.plot(x, y, linestyle=dash, drawstyle=step, **named)
+        thin = {"color": INK, "linestyle": ":", "linewidth": 1}
+        for text, value in spec["marks"]:
+            ax.axvline(value, **thin)
+            ax.text(value, 1, text, transform=ax.get_xaxis_transform())
+        for text, value in spec["levels"]:
+            ax.axhline(value, **thin)
+            ax.text(1, value, text, transform=ax.get_yaxis_transform(), ha="right", va="bottom")
+        ax.set(
+            xscale="log" if spec["log_x"] else "linear", xlim=spec["x_range"],
+            yscale="log" if spec["log_y"] else "linear", ylim=spec["y_range"],
+            xlabel=spec["x_label"], ylabel=spec["y_label"],
+        )  # fmt: skip
+        if len(spec["series"]) > 1:
+            fig.legend(loc="outside upper left", ncols=len(spec["series"]))
+    return figure_svg(fig)
 
 
 def _svg(figure: Any) -> str:
