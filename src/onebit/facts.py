@@ -90,20 +90,22 @@ class Table:
     """A small table that a notebook shows as accessible HTML and a terminal as aligned text.
 
     Both hold the same words, cell by cell. The first column heads the rows and has no heading
-    of its own.
+    of its own. With `remarks` the last column holds words, which begin at the left and wrap.
     """
 
     headings: tuple[str, ...]  # the first is empty
     rows: tuple[tuple[str, ...], ...]
     caption: tuple[str, ...]
     links: tuple[tuple[str, str], ...] = ()
+    remarks: bool = False
 
     def __repr__(self) -> str:
         lines = (self.headings, *self.rows)
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.headings))]
+        to_the_left = {0, len(widths) - 1} if self.remarks else {0}
         aligned = [
             "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
+                cell.ljust(width) if i in to_the_left else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in lines
@@ -125,7 +127,7 @@ class Table:
             link = f'<a href="{html.escape(url)}">{html.escape(words)}</a>'
             caption = caption.replace(html.escape(words), link, 1)
         return (
-            '<table class="facts">\n'
+            f'<table class="facts{" remarks" if self.remarks else ""}">\n'
             f"<caption>{caption}</caption>\n"
             f"<thead>\n<tr>{head}</tr>\n</thead>\n"
             f"<tbody>\n{body}\n</tbody>\n</table>"

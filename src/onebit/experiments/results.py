@@ -322,6 +322,7 @@ class Measured:
             table,
             headings=(*table.headings, "seeds", "what differs"),
             rows=tuple((*row, *more) for row, more in zip(table.rows, further, strict=True)),
+            remarks=True,
         )
 
     def effects(
@@ -360,6 +361,7 @@ class Measured:
                 f"Reported: {'; '.join(sources)}.",
                 f"Measured: {self.provenance(*arms)}.",
             ),
+            remarks=True,
         )
 
     def _label(self, arm: str) -> str:
