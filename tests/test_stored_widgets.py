@@ -1,6 +1,5 @@
 """The widgets that the notebooks store: written by today's scripts, told without them, and true."""
 
-import importlib.util
 import json
 import re
 from html import unescape
@@ -8,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from stored_sweeps import differences
 
 from onebit.widgets import BitDot, KernelRace, Predict, Quiz
 from onebit.widgets.sweep import MOST_OPEN, SweepView, _brief
@@ -74,13 +74,6 @@ def test_table_without_scripts_is_the_table_that_is_drawn(notebook, models):
 
 def test_some_sweep_is_stored():
     assert sum(len(list(tables(*param.values))) for param in STORED) > 10
-
-
-def differences(stored, computed):
-    spec = importlib.util.spec_from_file_location("of_the_root", CHAPTERS.parent / "conftest.py")
-    plugin = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plugin)
-    return plugin.differences(stored, computed)
 
 
 @pytest.mark.parametrize("make", ["series_data", "frames"])
