@@ -34,7 +34,7 @@ from typing import Any
 from torch import Tensor
 
 from onebit.experiments.declare import Experiment
-from onebit.facts import Table, compare, fact
+from onebit.facts import Table, _links, _source_lines, compare, fact
 
 FORMAT = 1
 
@@ -351,16 +351,16 @@ class Measured:
                 there |= {arm, other}
                 measured = str(self.difference(arm, other))
             lines.append((label, reported, measured, why))
-        sources = dict.fromkeys(f"{f.cite}, {f.where}" for f in quoted)
         arms = [arm for arm in self.arms if arm in there]
         return Table(
             headings=("", "reported", "measured here", "what differs"),
             rows=tuple(lines),
             caption=(
                 f"{what[:1].upper()}{what[1:]}.",
-                f"Reported: {'; '.join(sources)}.",
+                *(line.replace("Source:", "Reported:", 1) for line in _source_lines(quoted)),
                 f"Measured: {self.provenance(*arms)}.",
             ),
+            links=_links(quoted),
             remarks=True,
         )
 
