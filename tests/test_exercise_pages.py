@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
 
-from onebit_book.overview import mistakes, rows  # noqa: E402
+from onebit_book.overview import _paragraph, mistakes, rows  # noqa: E402
 
 from onebit.checks.headers import headers  # noqa: E402
 from onebit.checks.registry import exercises  # noqa: E402
@@ -65,3 +65,11 @@ def test_instructors_find_every_exercise_with_its_checks_and_mistakes():
         assert set(mistakes(exercise.stem)) <= set(exercise.tasks)
         for _, level, minutes, held, _ in rows(exercise):
             assert level and int(minutes) > 0 and all(held)
+
+
+def test_words_between_backticks_are_code_in_the_tables():
+    told = _paragraph("One `weight` of shape `(out, in)`.")
+    assert [(type(part).__name__, part.astext()) for part in told] == [
+        ("Text", "One "), ("literal", "weight"), ("Text", " of shape "), ("literal", "(out, in)"),
+        ("Text", "."),
+    ]  # fmt: skip

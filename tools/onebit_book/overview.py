@@ -46,10 +46,18 @@ def rows(exercise: Exercise) -> list[tuple[str, str, str, list[str], list[str]]]
     ]
 
 
+def _paragraph(text: str) -> nodes.paragraph:
+    """Build a paragraph in which what stands between backticks is code."""
+    parts = enumerate(text.split("`"))
+    return nodes.paragraph(
+        "", "", *(nodes.literal(text=part) if i % 2 else nodes.Text(part) for i, part in parts)
+    )
+
+
 def _cell(content: str | list[str]) -> nodes.entry:
     if isinstance(content, str):
-        return nodes.entry("", nodes.paragraph(text=content))
-    items = [nodes.list_item("", nodes.paragraph(text=text)) for text in content]
+        return nodes.entry("", _paragraph(content))
+    items = [nodes.list_item("", _paragraph(text)) for text in content]
     return nodes.entry("", nodes.bullet_list("", *items)) if items else nodes.entry()
 
 
