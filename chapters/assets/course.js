@@ -60,6 +60,17 @@ async function focusScrollers() {
   document.documentElement.dataset.scrollers = "reachable";
 }
 
+// What lies around the focus is laid out only when it comes near, and can push the focus out of the
+// window again.
+function keepFocusInSight({ target }) {
+  setTimeout(() => {
+    const { top, bottom } = target.getBoundingClientRect();
+    const lost = bottom <= 0 || top >= innerHeight;
+    if (lost && target.matches(":focus-visible")) target.scrollIntoView({ block: "nearest" });
+  }, 100);
+}
+document.addEventListener("focusin", keepFocusInSight);
+
 // The page is parsed and the deferred scripts, which turn icons into drawings, have not run yet.
 document.addEventListener("readystatechange", () => {
   nameControls();
