@@ -271,7 +271,7 @@ def compare(
         rows=tuple(lines),
         caption=(
             f"{what[:1].upper()}{what[1:].rstrip('.')}.",
-            *(line.replace("Source:", "Reported:", 1) for line in _source_lines(shown)),
+            *_source_lines(shown, "Reported"),
             f"Measured: {measured.rstrip('.')}.",
         ),
         links=_links(shown),
@@ -347,7 +347,7 @@ def _with_unit(text: str, unit: str) -> str:
     return f"{text}{gap}{unit}"
 
 
-def _source_lines(shown: Sequence[Fact]) -> list[str]:
+def _source_lines(shown: Sequence[Fact], lead: str = "Source") -> list[str]:
     """Name each source once, and say when we know it only through another text."""
     places: dict[str, None] = {}
     for f in shown:
@@ -356,7 +356,7 @@ def _source_lines(shown: Sequence[Fact]) -> list[str]:
             place += "" if f.where in f.through else f", {f.where}"
         else:
             place = f.where
-        places[f"Source: {f.cite}, {place}."] = None
+        places[f"{lead}: {f.cite}, {place}."] = None
     return list(places)
 
 

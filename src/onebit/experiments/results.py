@@ -357,7 +357,7 @@ class Measured:
             rows=tuple(lines),
             caption=(
                 f"{what[:1].upper()}{what[1:]}.",
-                *(line.replace("Source:", "Reported:", 1) for line in _source_lines(quoted)),
+                *_source_lines(quoted, "Reported"),
                 f"Measured: {self.provenance(*arms)}.",
             ),
             links=_links(quoted),
