@@ -13,7 +13,7 @@ import numpy as np
 import playwright
 import pytest
 from chromium import chromium, overflow
-from test_widget_pages import CONTRAST, show  # noqa: F401  a fixture
+from test_widget_pages import contrasts, show  # noqa: F401  a fixture
 
 from onebit import pack_signs
 from onebit.widgets import KernelRace
@@ -392,6 +392,6 @@ def test_race_fits_a_phone_and_is_readable_in_both_themes(show, theme):  # noqa:
         assert overflow(page) == 0
         race(page)
         assert overflow(page) == 0
-        for text in page.locator(".ob-race :is(p, label, select, th, td)").all():
-            ratio = text.evaluate(CONTRAST, "#16191e" if theme == "dark" else "#fdfcf9")
-            assert ratio >= 4.5, f"contrast {ratio:.2f}: {text.text_content()}"
+        texts = page.locator(".ob-race :is(p, label, select, th, td)")
+        for text, ratio in contrasts(texts, theme):
+            assert ratio >= 4.5, f"contrast {ratio:.2f}: {text}"

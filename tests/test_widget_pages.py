@@ -106,10 +106,14 @@ def test_marker_of_a_sweep_stands_on_its_curve_above_the_slider_s_handle(show):
     sweep = Sweep(lambda x: {"y": x}, [0, 1, 2, 3, 4], label="x", alt="A line.", start=3)
     with show(sweep) as page:
         page.locator(".ob-cursor").wait_for()
-        box = "node => { const r = node.getBoundingClientRect(); return [r.left, r.right]; }"
-        marker = sum(page.locator(".ob-cursor circle").evaluate(box)) / 2
-        handle = sum(page.locator(".noUi-handle").evaluate(box)) / 2
-        left, right = page.locator(".ob-axes > line").last.evaluate(box)
+        # Read at once: a drawing that is fitted to its place is replaced by another.
+        marker, handle, left, right = page.evaluate("""() => {
+          const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+          const middle = ({ left, right }) => (left + right) / 2;
+          const axis = box(".ob-axes > line:last-of-type");
+          return [middle(box(".ob-cursor circle")), middle(box(".noUi-handle")), axis.left,
+            axis.right];
+        }""")
         assert marker == pytest.approx(handle, abs=2)
         assert marker == pytest.approx(left + (right - left) * 3 / 4, abs=1)
 
@@ -276,12 +280,16 @@ def test_widgets_fit_a_phone_and_are_readable_in_both_themes(show, make, theme):
     with show(make(), width=360, theme=theme) as page:
         page.locator(".ob").first.wait_for()
         assert overflow(page) == 0
-        for text in page.locator(".ob p, .ob legend, .ob label, .ob li").all():
-            ratio = text.evaluate(CONTRAST, "#16191e" if theme == "dark" else "#fdfcf9")
-            assert ratio >= 4.5, f"contrast {ratio:.2f}: {text.text_content()}"
+        for text, ratio in contrasts(page.locator(".ob :is(p, legend, label, li)"), theme):
+            assert ratio >= 4.5, f"contrast {ratio:.2f}: {text}"
 
 
-CONTRAST = """(node, paper) => {
+def contrasts(texts, theme):
+    """Return each text with the contrast of its ink on the page's paper."""
+    return texts.evaluate_all(CONTRASTS, "#16191e" if theme == "dark" else "#fdfcf9")
+
+
+CONTRASTS = """(nodes, paper) => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const light = (colour) => {
     canvas.fillStyle = colour;
@@ -290,6 +298,8 @@ CONTRAST = """(node, paper) => {
       .map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
   };
-  const [ink, back] = [light(getComputedStyle(node).color), light(paper)];
-  return Math.max(ink, back) / Math.min(ink, back);
+  return nodes.map((node) => {
+    const [ink, back] = [light(getComputedStyle(node).color), light(paper)];
+    return [node.textContent, Math.max(ink, back) / Math.min(ink, back)];
+  });
 }"""
