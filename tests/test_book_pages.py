@@ -80,6 +80,12 @@ def test_every_picture_has_a_text_of_its_own(page):
         assert text.strip() and "_images/" not in text, f"no text for {markup}"
 
 
+def test_every_icon_is_drawn(page):
+    # Font Awesome draws a moving mark in place of an icon it does not know.
+    assert page.locator("svg.svg-inline--fa").count() > 5
+    assert page.locator("svg.svg-inline--fa animate, :is(i, span)[class*='fa-']").count() == 0
+
+
 # Tab is held down. Each press judges where the one before has put the focus, and moves it on.
 # Where the focus is out of sight, the page has a moment to bring it back before the walk goes on.
 WALK = """() => {

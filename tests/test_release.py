@@ -30,6 +30,7 @@ def book(tmp_path):
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(name, encoding="utf-8")
     (book / ".complete").touch()
+    (book / "_static" / "course.css.map").touch()
     return book
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NAME = "one-bit-at-a-time"
 LICENCES = ("LICENSE", "LICENSE-CONTENT", "THIRD_PARTY.md")
-# What the build leaves for itself.
-LEFT_OUT = (".complete", ".buildinfo", ".buildinfo.bak", "objects.inv")
+# What the build leaves for itself, and what debuggers of the theme would read.
+LEFT_OUT = (".complete", ".buildinfo", ".buildinfo.bak", "objects.inv", "*.map")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -24,7 +24,7 @@ def files(book: Path) -> dict[str, Path]:
     found = {
         path.relative_to(book).as_posix(): path
         for path in book.rglob("*")
-        if path.is_file() and path.name not in LEFT_OUT
+        if path.is_file() and not any(map(path.match, LEFT_OUT))
     }
     return found | {name: ROOT / name for name in LICENCES}
 
