@@ -81,9 +81,12 @@ def test_every_picture_has_a_text_of_its_own(page):
 
 
 def test_every_icon_is_drawn(page):
-    # Font Awesome draws a moving mark in place of an icon it does not know.
-    assert page.locator("svg.svg-inline--fa").count() > 5
-    assert page.locator("svg.svg-inline--fa animate, :is(i, span)[class*='fa-']").count() == 0
+    assert page.locator("svg.icon").count() > 5
+    assert page.locator(":is(i, span):is([class*='fa-'], .fas, .far, .fab)").count() == 0
+    for width, height in page.locator("svg.icon").evaluate_all(
+        "all => all.filter(e => e.checkVisibility()).map(e => [e.clientWidth, e.clientHeight])"
+    ):
+        assert 8 <= width <= 32 and 12 <= height <= 32
 
 
 # Tab is held down. Each press judges where the one before has put the focus, and moves it on.

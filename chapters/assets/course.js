@@ -71,7 +71,7 @@ function keepFocusInSight({ target }) {
 }
 document.addEventListener("focusin", keepFocusInSight);
 
-// The page is parsed and the deferred scripts, which turn icons into drawings, have not run yet.
+// The page is parsed and the deferred scripts, which measure it, have not run yet.
 document.addEventListener("readystatechange", () => {
   nameControls();
   markRegions();
