@@ -42,9 +42,8 @@ def read(script: str) -> dict[tuple[str, str], Icon]:
 
     Examples
     --------
-    >>> read('p={sun:[512,512,[9728],"f185","M3"],"x-ray":[640,512,["x"],"f497","M0"]};d("fas",p)')[
-    ...     "fas", "x"
-    ... ]
+    >>> icons = read('p={"x-ray":[640,512,["x"],"f497","M0"]};d("fas",p)')
+    >>> icons["fas", "x"]
     Icon(width=640, height=512, path='M0')
     """
     icons: dict[tuple[str, str], Icon] = {}
@@ -53,7 +52,8 @@ def read(script: str) -> dict[tuple[str, str], Icon]:
         if pack:  # is named after its icons
             icons |= {(pack, name): icon for name, icon in unpacked.items()}
             unpacked = {}
-        for name in (quoted or bare, *re.findall(r'"([\w-]+)"', others)) if path else ():
+            continue
+        for name in (quoted or bare, *re.findall(r'"([\w-]+)"', others)):
             unpacked[name] = Icon(int(width), int(height), path)
     return icons
 
