@@ -128,11 +128,14 @@ def test_the_focus_goes_through_the_page_and_is_always_seen(page):
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.evaluate(WALK)
     stops = []
-    while not page.evaluate("walk.ended"):
+    for _ in range(150):
         for _ in range(20):
             page.keyboard.down("Tab")
         stops += page.evaluate("walk.stops.splice(0)")
-        assert len(stops) < 3000, "the focus never leaves the page"
+        if page.evaluate("walk.ended"):
+            break
+    else:
+        pytest.fail("the focus never leaves the page, or never enters it")
     page.keyboard.up("Tab")
     for stop in stops:
         assert stop["marked"], f"focus is not marked: {stop['markup']}"
