@@ -70,6 +70,29 @@ def test_page_fits_the_window(page, width):
     assert overflow(page) <= 0
 
 
+#: Of every drawing that is shown: how far it reaches out of the window, and how large each of its
+#: texts is there, in pixels. `getScreenCTM` is how a unit of the drawing is scaled.
+DRAWN = """all => all.filter(e => e.checkVisibility()).map(svg => [
+    svg.getBoundingClientRect().right - innerWidth,
+    [...svg.querySelectorAll("text")].map(
+        text => [text.textContent,
+                 parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a]
+    ),
+])"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_text_of_every_figure_can_be_read(page, width):
+    wear(page, width=width, theme="light")
+    figures = page.locator(".onebit-figure")
+    drawings = figures.locator("svg").evaluate_all(DRAWN)
+    assert len(drawings) == figures.count()  # of two drawings one
+    for beyond, texts in drawings:
+        assert beyond <= 0 and texts
+        for text, pixels in texts:
+            assert pixels >= 9.5, f"{text!r} is {pixels:.1f} px"
+
+
 PICTURES = ".bd-article :is(img, [role=img]):not([aria-hidden=true])"
 
 

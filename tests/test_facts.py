@@ -181,6 +181,13 @@ def test_html_tells_a_screen_reader_what_heads_what():
     assert '<a href="https://arxiv.org/abs/1511.00363">Courbariaux' in shown._repr_html_()
 
 
+def test_a_source_is_linked_wherever_a_caption_names_it():
+    link = ("Somebody, 2016", "https://example.org/a?b&c")
+    lines = tuple(f"Reported: {link[0]}, Table {i}." for i in (1, 3))
+    page = Table(("", "reported"), (("a", "1"),), lines, (link,))._repr_html_()
+    assert page.count('<a href="https://example.org/a?b&amp;c">Somebody, 2016</a>, Table') == 2
+
+
 def test_a_comparison_names_source_budget_and_both_figures():
     shown = some_comparison()
     assert shown.rows == (

@@ -2,13 +2,26 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from onebit.figures import BLUE, GREEN, GREY, INK, PURPLE, SERIES, VERMILLION, figure, show
+from onebit.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    NARROW,
+    PURPLE,
+    SERIES,
+    VERMILLION,
+    figure,
+    show,
+)  # fmt: skip
 from onebit.figures import figure_svg as svg_of
 
+SVG = "{http://www.w3.org/2000/svg}"
 WHITE, NIGHT = "#ffffff", "#14181e"
 
 
@@ -98,6 +111,61 @@ def test_a_shown_figure_carries_its_alt_text_and_caption_escaped():
     assert "<figcaption>a &amp; b</figcaption>" in page and "max-width:600px" in page
     assert repr(shown) == 'Figure: A "curve" < 1.'
     assert "figcaption" not in show(draw(), "A curve.")._repr_html_()
+
+
+def texts(svg):
+    """Count the texts of a drawing, and give its width and height in points."""
+    root = ElementTree.fromstring(svg)
+    found = Counter("".join(text.itertext()) for text in root.iter(f"{SVG}text"))
+    return found, *map(float, root.get("viewBox").split()[2:])
+
+
+def test_on_a_phone_the_panels_stand_below_each_other_and_each_has_its_axis():
+    with figure(1, 2, size=(7, 3), sharey=True) as (fig, axes):
+        for ax, title in zip(axes, ("first", "second"), strict=True):
+            ax.plot([0, 1], [10, 70])
+            ax.set(title=title, yticks=[10, 70])
+        axes[0].set_ylabel("height")
+    shown = show(fig, "Two lines rise.")
+    wide, width, _ = texts(shown.svg)
+    narrow, phone, height = texts(shown.narrow)
+    assert width == 7 * 72 and phone == NARROW * 72 and height == 2 * 3 * 72
+    assert wide["70"] == 1 and narrow["70"] == 2
+    assert wide["height"] == 1 and narrow["height"] == 2
+    page = shown._repr_html_()
+    assert (
+        page.count('role="img" aria-label="Two lines rise."') == 2 and page.count(" hidden>") == 1
+    )
+
+
+def test_a_row_of_small_panels_breaks_where_they_would_become_smaller():
+    with figure(1, 4, size=(8.4, 2.5)) as (fig, axes):
+        for ax in axes:
+            ax.imshow(np.eye(2))
+    _, width, height = texts(show(fig, "Four squares.").narrow)
+    assert (width, height) == (NARROW * 72, 2 * 2.5 * 72)
+
+
+def test_drawing_for_a_phone_leaves_the_figure_as_it_was():
+    with figure(1, 2, size=(6, 3), sharey=True) as (fig, axes):
+        axes[0].set_ylabel("height")
+    before = svg_of(fig)
+    show(fig, "Two empty panels.")
+    assert svg_of(fig) == before
+
+
+def test_a_figure_that_fits_a_phone_is_drawn_once():
+    with figure(size=(NARROW, 3)) as (fig, _):
+        pass
+    assert show(fig, "Axes.").narrow is None
+    assert "hidden" not in show(fig, "Axes.")._repr_html_()
+
+
+def test_a_figure_without_panels_is_drawn_once():
+    with figure(size=(7, 3)) as (fig, ax):
+        ax.remove()
+        fig.text(0.5, 0.5, "words")
+    assert show(fig, "A word.").narrow is None
 
 
 def test_a_figure_without_alt_text_is_refused():

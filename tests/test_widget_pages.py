@@ -280,7 +280,9 @@ def test_widgets_fit_a_phone_and_are_readable_in_both_themes(show, make, theme):
     with show(make(), width=360, theme=theme) as page:
         page.locator(".ob").first.wait_for()
         assert overflow(page) == 0
-        for text, ratio in contrasts(page.locator(".ob :is(p, legend, label, li)"), theme):
+        found = contrasts(page.locator(".ob :is(p, legend, label, li)"), theme)
+        assert found
+        for text, ratio in found:
             assert ratio >= 4.5, f"contrast {ratio:.2f}: {text}"
 
 

@@ -125,7 +125,7 @@ class Table:
         caption = "<br>\n".join(html.escape(line) for line in self.caption)
         for words, url in self.links:
             link = f'<a href="{html.escape(url)}">{html.escape(words)}</a>'
-            caption = caption.replace(html.escape(words), link, 1)
+            caption = caption.replace(html.escape(words), link)
         return (
             f'<table class="facts{" remarks" if self.remarks else ""}">\n'
             f"<caption>{caption}</caption>\n"

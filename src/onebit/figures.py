@@ -2,6 +2,7 @@
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ SERIES = (
     (GREEN, "-.", "^"),
     (PURPLE, ":", "D"),
 )
+
+#: Inches across that a drawing for a phone has: its text is as large there as the page's.
+NARROW = 4.6
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -113,6 +117,34 @@ def figure_svg(fig: Figure) -> str:
     return _with_short_coordinates(svg.replace(INK, "currentColor").strip())
 
 
+def _narrow_svg(fig: Figure) -> str | None:
+    """Draw a wide figure once more for a phone, its panels below each other; leave it as it was."""
+    width, height = fig.get_size_inches()
+    panels = [(ax, place) for ax in fig.axes if (place := ax.get_subplotspec()) is not None]
+    if width <= NARROW or not panels:
+        return None
+    grid = panels[0][1].get_gridspec()
+    columns = max(1, int(NARROW * grid.ncols / width))
+    rows = math.ceil(len(panels) / columns)
+    places = fig.add_gridspec(rows, columns)
+    kept = [(ax.get_ylabel(), ax.yaxis.get_tick_params()["labelleft"]) for ax, _ in panels]
+    try:
+        fig.set_size_inches(NARROW, height * rows / grid.nrows)
+        for i, (ax, _) in enumerate(panels):
+            ax.set_subplotspec(places[i // columns, i % columns])
+            if i % columns == 0:  # its axis may have stood at its left neighbour only
+                ax.yaxis.set_tick_params(labelleft=True)
+                leftmost, _ = panels[i - i % grid.ncols]
+                ax.set_ylabel(ax.get_ylabel() or leftmost.get_ylabel())
+        return figure_svg(fig)
+    finally:
+        fig.set_size_inches(width, height)
+        for (ax, place), (label, ticks) in zip(panels, kept, strict=True):
+            ax.set_subplotspec(place)
+            ax.set_ylabel(label)
+            ax.yaxis.set_tick_params(labelleft=ticks)
+
+
 def _with_short_coordinates(svg: str) -> str:
     """Round the numbers inside tags to a thousandth of a point; text between tags stays.
 
@@ -131,10 +163,16 @@ def _with_short_coordinates(svg: str) -> str:
 
 
 class ShownFigure:
-    """A figure as a notebook output: inline SVG, its alt text, and an optional caption."""
+    """A figure as a notebook output: inline SVG, its alt text, and an optional caption.
 
-    def __init__(self, svg: str, alt: str, caption: str | None, width: float) -> None:
+    A wide figure holds a second drawing, for phones, hidden until the book's styles swap the two.
+    """
+
+    def __init__(
+        self, svg: str, narrow: str | None, alt: str, caption: str | None, width: float
+    ) -> None:
         self.svg = svg
+        self.narrow = narrow
         self.alt = alt
         self.caption = caption
         self.width = width
@@ -144,10 +182,11 @@ class ShownFigure:
 
     def _repr_html_(self) -> str:
         caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
+        image = f'role="img" aria-label="{html.escape(self.alt, quote=True)}"'
+        narrow = f"<div {image} hidden>{self.narrow}</div>" if self.narrow else ""
         return (
             f'<figure class="onebit-figure" style="max-width:{self.width:.0f}px;margin:1em auto">'
-            f'<div role="img" aria-label="{html.escape(self.alt, quote=True)}">{self.svg}</div>'
-            f"{caption}</figure>"
+            f"<div {image}>{self.svg}</div>{narrow}{caption}</figure>"
         )
 
 
@@ -191,4 +230,6 @@ def show(fig: Figure, alt: str, *, caption: str | None = None) -> ShownFigure:
         raise TypeError(f"alt must be a sentence, got {type(alt).__name__}")
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the figure shows")
-    return ShownFigure(figure_svg(fig), alt, caption, width=fig.get_figwidth() * 100)
+    return ShownFigure(
+        figure_svg(fig), _narrow_svg(fig), alt, caption, width=fig.get_figwidth() * 100
+    )

@@ -8,7 +8,6 @@ within a second; what is compared is multiply-adds a second.
 import contextlib
 import functools
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from onebit import bench
 from onebit._native import available_kernels
+from onebit.bench.roof import drawn
 from onebit.compiling import NoCompilerError, compile_c
 from onebit.facts import Table
 from onebit.figures import BLUE, INK, ShownFigure, figure, show
@@ -357,7 +356,7 @@ words 30 of at most 40.
                 ax.plot([ceiling / 1e9] * 2, [i - 0.4, i + 0.4], color=INK, linestyle="-")
                 told[-1] += f" of at most {_short(ceiling / 1e9)}"
         ax.set_yticks(range(len(steps)), [step.name for step in steps])
-        ax.set(xscale="log", xlabel="thousand million multiply-adds a second")
+        ax.set(xscale="log", xlabel="10⁹ multiply-adds a second")
         ax.set_xlim(min(rates) / 2, max(rates) * 8)
         ax.invert_yaxis()
         ax.grid(False, axis="y")
@@ -398,10 +397,7 @@ def roofline(
         {"case": "binary", "threads": 1, "name": name, "shape": shape, "giga_macs_a_second": rate}
         for (name, *shape), rate in rates.items()
     ]
-    svg = bench.roofline({"ceilings": {"1": dict(ceilings)}, "results": results})
-    # The alt text below names it, so it is no picture of its own.
-    svg = re.sub(r"<title>.*?</title>", "", svg, count=1, flags=re.DOTALL)
-    svg = svg.replace(' role="img"', "", 1)
+    fig = drawn({"ceilings": {"1": dict(ceilings)}, "results": results})
     told = ", ".join(
         f"{name} on {m} {'rows' if m > 1 else 'row'} {_short(rate)}"
         for (name, m, _, _), rate in rates.items()
@@ -411,4 +407,4 @@ def roofline(
         "for each byte until arithmetic bounds them. Measured, in thousand million multiply-adds a "
         f"second: {told}."
     )
-    return ShownFigure(svg, alt, None, width=720)
+    return show(fig, alt)
