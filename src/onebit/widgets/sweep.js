@@ -53,9 +53,11 @@ function paper(spec, width, height) {
   const grid = s("g", { class: "ob-axes" });
   for (const tick of x.ticks) {
     const place = x.at(tick);
+    const text = brief(tick);
+    const middle = Math.min(place, width - 4 * text.length); // a wide last number stays inside
     grid.append(
       s("line", { x1: place, x2: place, y1: bottom, y2: bottom + 5 }),
-      s("text", { x: place, y: bottom + 18, "text-anchor": "middle" }, brief(tick)),
+      s("text", { x: middle, y: bottom + 18, "text-anchor": "middle" }, text),
     );
   }
   for (const tick of y.ticks) {
