@@ -519,6 +519,31 @@ def test_arms_are_compared_in_pairs_of_one_seed():
     assert Difference(-2.0, -3.0, -1.0, 3).resolved
 
 
+def test_a_gap_that_closes_with_size_has_a_trend_below_zero():
+    def arms(width):
+        return f"b1.58-{width}", f"full-{width}"
+
+    pairs = {width: arms(width) for width in (64, 96, 128)}
+    closing = (0.1, 0.2, 0.3)  # per doubling, one a seed
+    for width, (ternary, full) in pairs.items():
+        for seed, by in enumerate(closing):
+            write("bitnet-shakespeare", "book", full, seed, 2.0)
+            write("bitnet-shakespeare", "book", ternary, seed, 3.0 - by * math.log2(width / 64))
+    found = measured("bitnet-shakespeare", "book")
+    trend = found.trend(pairs)
+    half = 4.303 * 0.1 / 3**0.5
+    assert (trend.mean, trend.low, trend.high) == pytest.approx((-0.2, -0.2 - half, -0.2 + half))
+    assert trend.pairs == 3 and str(trend) == "−0.200 (−0.448 to +0.048), not resolved"
+    with pytest.raises(ValueError, match="two sizes or more, got \\[64\\]"):
+        found.trend({64: pairs[64]})
+    result_file("bitnet-shakespeare", "book", "full-96", 1).unlink()
+    assert measured("bitnet-shakespeare", "book").trend(pairs).pairs == 2
+    for seed in (0, 2):
+        result_file("bitnet-shakespeare", "book", "b1.58-64", seed).unlink()
+    with pytest.raises(ValueError, match="no seed has runs of all"):
+        measured("bitnet-shakespeare", "book").trend(pairs)
+
+
 def test_the_largest_complete_budget_is_read_and_otherwise_the_one_with_most_runs():
     table = "binarynet-mnist"
     for run in experiment(table).runs("short"):

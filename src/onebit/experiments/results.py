@@ -75,12 +75,15 @@ class Difference:
         Its 95 % interval by Student's t; infinite where there is a single pair.
     pairs
         Number of seeds that both arms have.
+    decimals
+        Digits that it prints.
     """
 
     mean: float
     low: float
     high: float
     pairs: int
+    decimals: int = 2
 
     @property
     def resolved(self) -> bool:
@@ -88,11 +91,12 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        mean = f"{self.mean:+.2f}".replace("-", "−")
+        mean, low, high = (
+            f"{x:+.{self.decimals}f}".replace("-", "−") for x in (self.mean, self.low, self.high)
+        )
         if self.pairs == 1:
             return f"{mean} (one pair)"
-        bounds = " to ".join(f"{b:+.2f}".replace("-", "−") for b in (self.low, self.high))
-        return f"{mean} ({bounds})" + ("" if self.resolved else ", not resolved")
+        return f"{mean} ({low} to {high})" + ("" if self.resolved else ", not resolved")
 
 
 @dataclass(frozen=True)
@@ -198,19 +202,65 @@ class Measured:
         ValueError
             If the two arms share no seed.
         """
+        return self._over_seeds(self._gaps(arm, other))
+
+    def trend(self, pairs: Mapping[int, tuple[str, str]]) -> Difference:
+        """Return by how much the difference of two arms changes when their size doubles.
+
+        For each seed a straight line is fitted, by least squares, through the differences over the
+        logarithm of the size; over the seeds' slopes the mean and the interval are taken. Below
+        zero, the gap closes with size.
+
+        Parameters
+        ----------
+        pairs
+            For each size the arm and the other.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two sizes, or no seed has runs of all.
+
+        Examples
+        --------
+        >>> pairs = {n: (f"mnist-binary-{n}", f"mnist-float-{n}") for n in (32, 64, 128)}
+        >>> closing = measured("width", "book").trend(pairs)
+        >>> closing.mean < 0 and closing.resolved
+        True
+        """
+        if len(pairs) < 2:
+            raise ValueError(f"pairs: a trend takes two sizes or more, got {[*pairs]}")
+        gaps = [self._gaps(arm, other) for arm, other in pairs.values()]
+        seeds = [seed for seed in gaps[0] if all(seed in others for others in gaps)]
+        if not seeds:
+            raise ValueError(f"no seed has runs of all of {[*pairs.values()]}")
+        doublings = [math.log2(size) for size in pairs]
+        return self._over_seeds(
+            {
+                seed: statistics.linear_regression(doublings, [gap[seed] for gap in gaps]).slope
+                for seed in seeds
+            }
+        )
+
+    def _gaps(self, arm: str, other: str) -> dict[int, float]:
+        """Give for each seed that both arms have how much the first lies above the second."""
         seeds = [seed for seed in self.seeds(arm) if seed in self.seeds(other)]
         if not seeds:
             raise ValueError(f"{arm!r} and {other!r} have no seed in common, so no pairs")
-        gaps = [
-            self.run(arm, s)["outcome"]["value"] - self.run(other, s)["outcome"]["value"]
+        return {
+            s: self.run(arm, s)["outcome"]["value"] - self.run(other, s)["outcome"]["value"]
             for s in seeds
-        ]
-        mean = statistics.fmean(gaps)
-        if len(gaps) == 1:
-            return Difference(mean, -math.inf, math.inf, 1)
-        t = _STUDENT[min(len(gaps) - 2, len(_STUDENT) - 1)]
-        half = t * statistics.stdev(gaps) / math.sqrt(len(gaps))
-        return Difference(mean, mean - half, mean + half, len(gaps))
+        }
+
+    def _over_seeds(self, gaps: Mapping[int, float]) -> Difference:
+        """Give the mean of one value a seed with its interval."""
+        found = [*gaps.values()]
+        mean, pairs = statistics.fmean(found), len(found)
+        if pairs == 1:
+            return Difference(mean, -math.inf, math.inf, 1, self.decimals)
+        t = _STUDENT[min(pairs - 2, len(_STUDENT) - 1)]
+        half = t * statistics.stdev(found) / math.sqrt(pairs)
+        return Difference(mean, mean - half, mean + half, pairs, self.decimals)
 
     def weights(self, arm: str, seed: int = 0) -> dict[str, Tensor]:
         """Return the stored weights of one run, for the `load_state_dict` of its network.
