@@ -205,7 +205,8 @@ def show(fig: Figure, alt: str, *, caption: str | None = None) -> ShownFigure:
     Returns
     -------
     ShownFigure
-        Its HTML is the SVG, named by `alt` for screen readers; its text is the alt text.
+        Its HTML is the SVG, and after a wide one a second for phones, both named by `alt` for
+        screen readers; its text is the alt text.
 
     Raises
     ------
