@@ -188,6 +188,13 @@ def test_a_source_is_linked_wherever_a_caption_names_it():
     assert page.count('<a href="https://example.org/a?b&amp;c">Somebody, 2016</a>, Table') == 2
 
 
+def test_a_source_whose_name_begins_like_another_has_its_own_link():
+    links = (("Ma 2024", "https://a.example"), ("Ma 2024, Tips", "https://b.example"))
+    page = Table(("", "x"), (("a", "1"),), ("Ma 2024, Tips; Ma 2024.",), links)._repr_html_()
+    assert '<a href="https://b.example">Ma 2024, Tips</a>; ' in page
+    assert '; <a href="https://a.example">Ma 2024</a>.' in page and page.count("<a ") == 2
+
+
 def test_a_comparison_names_source_budget_and_both_figures():
     shown = some_comparison()
     assert shown.rows == (

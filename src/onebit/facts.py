@@ -123,9 +123,11 @@ class Table:
             for row in self.rows
         )
         caption = "<br>\n".join(html.escape(line) for line in self.caption)
-        for words, url in self.links:
-            link = f'<a href="{html.escape(url)}">{html.escape(words)}</a>'
-            caption = caption.replace(html.escape(words), link)
+        # In one pass and the longest first: a name may be the beginning of another.
+        urls = {html.escape(words): html.escape(url) for words, url in self.links}
+        if urls:
+            names = "|".join(map(re.escape, sorted(urls, key=len, reverse=True)))
+            caption = re.sub(names, lambda m: f'<a href="{urls[m[0]]}">{m[0]}</a>', caption)
         return (
             f'<table class="facts{" remarks" if self.remarks else ""}">\n'
             f"<caption>{caption}</caption>\n"
