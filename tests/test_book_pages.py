@@ -93,6 +93,23 @@ def test_the_text_of_every_figure_can_be_read(page, width):
             assert pixels >= 9.5, f"{text!r} is {pixels:.1f} px"
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_numbers_of_every_axis_end_inside_its_drawing(page, width):
+    wear(page, width=width, theme="light")
+    for number, beyond in page.locator(".ob-axes text").evaluate_all(
+        "all => all.map(e => [e.textContent, e.getBoundingClientRect().right"
+        " - e.ownerSVGElement.getBoundingClientRect().right])"
+    ):
+        assert beyond <= 0, f"{number!r} ends {beyond:.1f} px outside"
+
+
+def test_what_is_folded_is_called_by_its_name(page):
+    for words, output in page.locator("details.hide > summary").evaluate_all(
+        "all => all.map(e => [e.textContent, e.parentElement.classList.contains('below-input')])"
+    ):
+        assert ("output" in words) == output, words
+
+
 PICTURES = ".bd-article :is(img, [role=img]):not([aria-hidden=true])"
 
 

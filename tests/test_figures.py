@@ -18,7 +18,7 @@ from onebit.figures import (
     VERMILLION,
     figure,
     show,
-)  # fmt: skip
+)
 from onebit.figures import figure_svg as svg_of
 
 SVG = "{http://www.w3.org/2000/svg}"
