@@ -1,5 +1,6 @@
 """What the README shows is true: its code runs, its picture adds up, its links lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -68,3 +69,9 @@ def test_commands_that_are_named_exist(name):
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     text = (ROOT / name).read_text(encoding="utf-8")
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)) <= set(targets)
+
+
+def test_the_cost_of_the_book_budget_is_what_its_runs_and_searches_took():
+    files = [*(ROOT / "results").glob("*/book/*.json")]
+    hours = sum(json.loads(f.read_text())["provenance"]["cpu_seconds"] for f in files) / 3600
+    assert f"took {hours:.1f} core-hours" in README
