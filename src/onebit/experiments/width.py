@@ -41,7 +41,7 @@ TABLE = Experiment(
     budgets=(
         Budget("smoke", epochs=1, seeds=1, rows=500),
         Budget("short", epochs=3, seeds=3),
-        Budget("book", epochs=12, seeds=3),
+        Budget("book", epochs=36, seeds=3),
         Budget("paper", epochs=200, seeds=6),
     ),
 )

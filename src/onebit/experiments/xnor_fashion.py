@@ -69,7 +69,7 @@ TABLE = Experiment(
     budgets=(
         Budget("smoke", epochs=2, seeds=2, rows=500),
         Budget("short", epochs=2, seeds=3, search_epochs=2, search_rows=10_000),
-        Budget("book", epochs=8, seeds=3, search_epochs=2),
+        Budget("book", epochs=24, seeds=3, search_epochs=2),
         Budget("paper", epochs=60, seeds=5, search_epochs=5),
     ),
 )  # fmt: skip
