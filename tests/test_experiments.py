@@ -590,13 +590,19 @@ def test_effects_of_a_paper_stand_beside_paired_differences():
     assert "Table 3" in told.caption[1] and "3 seeds" in told.caption[2]
 
 
-def test_second_half_is_what_the_best_validation_fell_by():
+def test_late_gain_is_what_the_best_validation_fell_by_at_the_end():
     write("width", "short", "mnist-float-16", 0, 5.0)
     path = result_file("width", "short", "mnist-float-16", 0)
     content = json.loads(path.read_text())
     content["curve"]["validation"] = [9.0, 7.0, 8.0, 6.5, 6.0, 6.2]
     path.write_text(json.dumps(content))
-    assert measured("width").second_half("mnist-float-16") == 1.0
+    found = measured("width")
+    assert found.late_gain("mnist-float-16") == 1.0
+    assert found.late_gain("mnist-float-16", 1 / 3) == 0.5
+    assert found.late_gain("mnist-float-16", 1 / 6) == 0.0
+    for last in (0, 1, -0.5, float("nan")):
+        with pytest.raises(ValueError, match=r"last is .*between 0 and 1, such as 0.25"):
+            found.late_gain("mnist-float-16", last)
 
 
 def test_what_is_not_there_is_named_with_its_cure():

@@ -331,17 +331,42 @@ class Measured:
             caption=(f"Measured: {self.provenance(*chosen)}.",),
         )
 
-    def second_half(self, arm: str) -> float:
-        """Return by how much the best validation metric fell in the second half of the epochs.
+    def late_gain(self, arm: str, last: float = 0.5) -> float:
+        """Return by how much the best validation metric fell in the last part of the epochs.
 
         In the metric's unit, as a mean over seeds; never negative. A run laid out for half the
-        epochs lowers its rate sooner and loses less than that, so this is more than a doubling
-        has brought, and what a further doubling would bring is likely to be less still.
+        epochs lowers its rate sooner and loses less than the second half brings, so that is more
+        than a doubling has brought, and what a further doubling would bring is likely to be less.
+
+        Parameters
+        ----------
+        arm
+            Name of the arm.
+        last
+            The part of the epochs, between 0 and 1: 0.5 is the second half, 0.25 the last quarter.
+
+        Raises
+        ------
+        KeyError
+            If no run of the arm is stored.
+        ValueError
+            If ``last`` is no part of the epochs.
+
+        Examples
+        --------
+        >>> binarynet = measured("binarynet-mnist", "book")
+        >>> round(binarynet.late_gain("1024"), 2), round(binarynet.late_gain("1024", 0.25), 2)
+        (0.12, 0.01)
         """
+        if not 0 < last < 1:
+            raise ValueError(
+                f"last is {last}; it is a part of the epochs, between 0 and 1, such as 0.25"
+            )
         falls = []
         for seed in self.seeds(arm):
             validation = self.curve(arm, seed)["validation"]
-            falls.append(min(validation[: (len(validation) + 1) // 2]) - min(validation))
+            before = len(validation) - math.floor(len(validation) * last)
+            falls.append(min(validation[:before]) - min(validation))
         return statistics.fmean(falls)
 
     def compare(self, rows: Sequence[tuple[str, str | None, str]], *, what: str) -> Table:
