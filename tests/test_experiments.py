@@ -442,6 +442,24 @@ def test_a_stored_run_trains_again_to_the_same_figure(capsys):
     assert "not the same" in capsys.readouterr().out
 
 
+def test_what_cannot_be_trained_again_is_refused_with_what_can(tmp_path, capsys):
+    content = {
+        "missing.json": None,
+        "damaged.json": "{",
+        "list.json": "[]",
+        "binary.json": b"\xff\xfe",
+        "rates.json": '{"format": 1, "tried": {}}',
+    }
+    for name, text in content.items():
+        path = tmp_path / name
+        if text is not None:
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        assert main(["reproduce", "--again", str(path)]) == 2
+        told = capsys.readouterr().err
+        assert name in told and "it takes the file of one run, such as" in told
+    assert main(["reproduce", "--again", str(tmp_path)]) == 2, "a folder"
+
+
 def test_a_result_says_how_it_came_about():
     content = read_result(execute(smoke("xnor-fashion", "xnor", seed=1)))
     told = content["provenance"]

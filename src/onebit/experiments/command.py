@@ -77,12 +77,22 @@ def _execute(runs: list[Run], chosen: argparse.Namespace) -> int:
 def _again(path: Path) -> int:
     from onebit.experiments.runner import repeat
 
+    reason = "no stored run"
+    try:
+        run = read_result(path)
+    except (OSError, ValueError) as error:
+        run, reason = {}, str(error)
+    if "outcome" not in run:
+        example = results_folder() / "width" / "book" / "mnist-float-16-0.json"
+        print(f"--again {path}: {reason}; it takes the file of one run, such as {example}",
+              file=sys.stderr)  # fmt: skip
+        return 2
     stored, found = repeat(path)
     same = stored == found
     print(f"stored {stored}, trained anew {found}: {'the same' if same else 'not the same'}")
     if not same:
         print("Float32 training gives the same figure only on the same kind of processor, with "
-              f"the same versions; this run's: {read_result(path)['provenance']}")  # fmt: skip
+              f"the same versions; this run's: {run['provenance']}")  # fmt: skip
     return 0 if same else 1
 
 

@@ -528,8 +528,9 @@ def read_result(path: Path) -> Mapping[str, Any]:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}; restore it, or run it again") from error
-    if content.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {content.get('format')!r}, want {FORMAT}")
+    found = content.get("format") if isinstance(content, Mapping) else None
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found!r}, want {FORMAT}")
     return content
 
 
